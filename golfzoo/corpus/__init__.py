@@ -1,0 +1,1 @@
+"""Datasets: text -> tokenizer -> shards, and the checks of what lies on the disk."""

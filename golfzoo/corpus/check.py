@@ -1,0 +1,139 @@
+"""Is a dataset what it says it is? Quick checks before a run, whole ones for `golfzoo data check`."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from golfzoo.engine.data import ValidationText, describe_dataset
+from golfzoo.engine.errors import DataError
+from golfzoo.engine.shards import BOS, HEADER_BYTES, TokenStream, find_shards
+from golfzoo.engine.tokens import BYTE260, Tokenizer, open_tokenizer
+
+_SAMPLE_BYTES = 2**20
+_CHUNK_TOKENS = 2**24
+
+
+def check_inputs(folder: Path, tokenizer_file: Path) -> None:
+    """What can be told in a moment: everything is there, headers and sizes are right, tokenizer and dataset belong
+    together. Raises DataError."""
+    TokenStream(folder, "train")
+    TokenStream(folder, "val")
+    open_tokenizer(tokenizer_file)
+    _check_tokenizer(folder, tokenizer_file)
+
+
+def check_dataset(folder: Path, tokenizer_file: Path | None = None) -> dict[str, Any]:
+    """Read every token. Returns what was counted; raises DataError at the first thing that is wrong.
+
+    Where no tokenizer is given, the one that the dataset names is used.
+    """
+    root = folder.parent.parent
+    if tokenizer_file is None:
+        tokenizer_file = root / "tokenizers" / tokenizer_of(folder)
+    check_inputs(folder, tokenizer_file)
+    tokenizer = open_tokenizer(tokenizer_file)
+    for name, digest in describe_dataset(folder).get("shards", {}).items():
+        if _sha256(folder / name) != digest:
+            raise DataError(
+                f"{folder / name}: its contents are not what dataset.json says (sha256); fetch or build it again"
+            )
+    val = ValidationText(folder, tokenizer)
+    train_tokens, train_documents, train_bytes = _count(TokenStream(folder, "train"), tokenizer)
+    return {
+        "documents": {"train": train_documents, "val": len(val.starts) - 1},
+        "tokens": {"train": train_tokens, "val": len(val.tokens)},
+        "bytes": {"train": train_bytes, "val": val.total_bytes},
+    }
+
+
+def tokenizer_of(folder: Path) -> str:
+    """The name of the tokenizer that a dataset was made with, by its own account or by the challenge's manifest."""
+    if name := describe_dataset(folder).get("tokenizer", {}).get("file"):
+        return str(name)
+    if entry := _manifest_entry(folder):
+        return str(entry)
+    raise DataError(f"{folder}: does not say which tokenizer it was made with; name it with --tokenizer")
+
+
+def fingerprint(folder: Path) -> dict[str, Any]:
+    """What identifies a dataset: for each split its tokens, and a hash over the names, sizes, beginnings and ends of
+    its shards. Whole shards are not read: the challenge's data are 16 GB."""
+    prints: dict[str, Any] = {"name": folder.name}
+    for split in ("train", "val"):
+        stream = TokenStream(folder, split)
+        digest = hashlib.sha256()
+        for path in stream.paths:
+            with open(path, "rb") as file:
+                digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+                digest.update(file.read(HEADER_BYTES + _SAMPLE_BYTES))
+                file.seek(max(0, path.stat().st_size - _SAMPLE_BYTES))
+                digest.update(file.read())
+        prints[split] = {"tokens": len(stream), "shards": len(stream.paths), "sha256": digest.hexdigest()}
+    if "baseline_bpb" in (description := describe_dataset(folder)):
+        prints["baseline_bpb"] = description["baseline_bpb"]
+    return prints
+
+
+def _count(stream: TokenStream, tokenizer: Tokenizer) -> tuple[int, int, int]:
+    """Tokens, documents and bytes of a stream, read once from end to end."""
+    documents = num_bytes = 0
+    for start in range(0, len(stream), _CHUNK_TOKENS):
+        # One token more to the left: the space of a piece counts by what stands before it.
+        left = max(start - 1, 0)
+        tokens = stream.read(left, min(start + _CHUNK_TOKENS, len(stream)) - left)
+        if tokens.max() >= tokenizer.vocab_size:
+            first = int(np.argmax(tokens >= tokenizer.vocab_size))
+            raise DataError(
+                f"{stream.place(left + first)}: token id {tokens[first]}, and the tokenizer has {tokenizer.vocab_size}"
+            )
+        documents += int((tokens[start - left :] == BOS).sum())
+        num_bytes += int(tokenizer.count_bytes(tokens[:-1], tokens[1:]).sum(dtype=np.int64))
+    return len(stream), documents, num_bytes
+
+
+def _check_tokenizer(folder: Path, tokenizer_file: Path) -> None:
+    stated = describe_dataset(folder).get("tokenizer", {})
+    expected = stated.get("file") or _manifest_entry(folder)
+    if expected and expected != tokenizer_file.name:
+        raise DataError(f"{folder}: was made with tokenizer {expected}, and the record names {tokenizer_file.name}")
+    if tokenizer_file.name != BYTE260 and stated.get("sha256") not in (None, _sha256(tokenizer_file)):
+        raise DataError(f"{tokenizer_file}: is not the tokenizer that {folder} was made with, though it has its name")
+
+
+def _manifest_entry(folder: Path) -> str | None:
+    """The tokenizer's file by the manifest that the challenge publishes beside its datasets."""
+    for path in (folder.parent.parent / "manifest.json", folder.parent / "manifest.json"):
+        try:
+            manifest = json.loads(path.read_text())
+            names = {entry["name"]: entry["tokenizer_name"] for entry in manifest["datasets"]}
+            files = {entry["name"]: entry for entry in manifest["tokenizers"]}
+            entry = files[names[folder.name]]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if entry.get("kind") == "byte":
+            return BYTE260
+        if isinstance(entry.get("model_path"), str):
+            return Path(entry["model_path"]).name
+    return None
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def list_datasets(root: Path) -> list[tuple[str, str]]:
+    """Every folder under <root>/datasets, with a line about it."""
+    lines = []
+    for folder in sorted(path for path in (root / "datasets").glob("*") if path.is_dir() and path.name[0] != "."):
+        try:
+            counts = {split: len(find_shards(folder, split)) for split in ("train", "val")}
+            tokens = {split: len(TokenStream(folder, split)) for split in counts}
+            line = ", ".join(f"{split}: {counts[split]} shards, {tokens[split]:,} tokens" for split in counts)
+        except DataError as error:
+            line = f"damaged: {error}"
+        lines.append((folder.name, line))
+    return lines

@@ -1,0 +1,110 @@
+"""The artifact: the compressed model as one file. No pickle; no names, shapes or lengths that are trusted.
+
+    "GOLF"  version u8  crc32 u32 of all that follows  header length u16  header (JSON)  payload
+
+The header names the quantizer and the compressor and holds the quantizer's metadata. The payload is the compressed
+bytes of the quantizer's tensors, one after the other. Their names, types and shapes are what the quantizer lays out for
+the record's architecture, so the length of everything is known before anything is decoded.
+"""
+
+import json
+import struct
+import zlib
+from typing import Any
+
+import torch
+
+from golfzoo.engine.errors import ArtifactError, RunError
+
+MAGIC = b"GOLF"
+VERSION = 1
+_HEAD = struct.Struct("<4sBIH")
+_CHECKED_FROM = 9  # the checksum covers all that follows it
+
+Tensors = dict[str, torch.Tensor]
+
+
+def encode_model(
+    tensors: Tensors, metadata: dict[str, Any], parts: Any, template: Tensors, roles: dict[str, str]
+) -> bytes:
+    """The artifact of a quantized model. `template` has the names, types and shapes of the model's own parameters, on
+    the meta device; `parts` the record's quantizer, compressor and their names."""
+    check_layout(tensors, parts.quantizer.layout(template, roles))
+    header = json.dumps({**parts.names, "metadata": metadata}, sort_keys=True, separators=(",", ":")).encode()
+    if len(header) > 0xFFFF:
+        raise RunError(f"quantizer metadata takes {len(header)} bytes of JSON; tensors are the place for data")
+    body = struct.pack("<H", len(header)) + header + parts.compressor.compress(_to_bytes(tensors))
+    return struct.pack("<4sBI", MAGIC, VERSION, zlib.crc32(body)) + body
+
+
+def decode_model(data: bytes, parts: Any, template: Tensors, roles: dict[str, str], where: str) -> Tensors:
+    """The state in an artifact; the inverse of encode_model and quantize. Raises ArtifactError, naming the file."""
+    try:
+        tensors, metadata = _read(data, parts, parts.quantizer.layout(template, roles))
+        try:
+            return parts.quantizer.dequantize(tensors, metadata)
+        except Exception as error:
+            raise ArtifactError(f"damaged: {parts.names['quantizer']} cannot dequantize it: {error}") from None
+    except ArtifactError as error:
+        raise ArtifactError(f"{where}: {error}") from None
+
+
+def _read(data: bytes, parts: Any, layout: Tensors) -> tuple[Tensors, dict[str, Any]]:
+    """The quantizer's tensors and metadata. `layout` has their names, types and shapes, on the meta device."""
+    if len(data) < _HEAD.size:
+        raise ArtifactError(f"truncated: {len(data)} bytes, and its head alone is {_HEAD.size}")
+    magic, version, checksum, header_length = _HEAD.unpack_from(data)
+    if magic != MAGIC:
+        raise ArtifactError(f"not an artifact: should start with {MAGIC!r}, got {magic!r}")
+    if version != VERSION:
+        raise ArtifactError(f"of format version {version}; this engine reads version {VERSION}")
+    if zlib.crc32(data[_CHECKED_FROM:]) != checksum:
+        raise ArtifactError("damaged: its checksum does not match; get it again")
+    payload_at = _HEAD.size + header_length
+    try:
+        header = json.loads(data[_HEAD.size : payload_at])
+        metadata = header.pop("metadata")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ArtifactError(f"damaged: no readable header in bytes {_HEAD.size}-{payload_at}") from None
+    if header != parts.names:
+        raise ArtifactError(f"made with {header}, and the record has {parts.names}")
+    num_bytes = sum(tensor.nbytes for tensor in layout.values())
+    try:
+        raw = parts.compressor.decompress(data[payload_at:], num_bytes)
+    except Exception as error:  # a compressor says in its own way that the data is damaged
+        raise ArtifactError(f"damaged: {parts.names['compressor']} cannot decompress it: {error}") from None
+    if len(raw) != num_bytes:
+        raise ArtifactError(f"holds {len(raw)} bytes of tensors, and the record's model needs {num_bytes}")
+    return _from_bytes(raw, layout), metadata
+
+
+def on_meta(state: Tensors) -> Tensors:
+    """Names, types and shapes of a state, without the data."""
+    return {name: tensor.to("meta") for name, tensor in state.items()}
+
+
+def check_layout(tensors: Tensors, layout: Tensors) -> None:
+    """A quantizer must return what it laid out, or its artifact could not be read back."""
+    got = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
+    wanted = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in layout.items()}
+    if list(got.items()) != list(wanted.items()):
+        differing = sorted({name for name, _ in got.items() ^ wanted.items()}) or ["the order"]
+        raise RunError(f"the quantizer returned other tensors than it laid out: {', '.join(differing[:5])}")
+
+
+def _to_bytes(tensors: Tensors) -> bytes:
+    return b"".join(
+        tensor.contiguous().cpu().view(-1).view(torch.uint8).numpy().tobytes() for tensor in tensors.values()
+    )
+
+
+def _from_bytes(raw: bytes, layout: Tensors) -> Tensors:
+    tensors = {}
+    offset = 0
+    for name, like in layout.items():
+        piece = (
+            torch.frombuffer(bytearray(raw[offset : offset + like.nbytes]), dtype=like.dtype) if like.nbytes else None
+        )
+        tensors[name] = torch.empty(like.shape, dtype=like.dtype) if piece is None else piece.view(like.shape)
+        offset += like.nbytes
+    return tensors

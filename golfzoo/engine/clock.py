@@ -1,0 +1,28 @@
+"""Wall seconds of the named stages of a run."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from golfzoo.engine.distributed import World
+
+Emit = Callable[[dict[str, Any]], None]
+"""Takes an event: a line of metrics.jsonl, as a dict with at least "event"."""
+
+
+class Clock:
+    """Times stages and announces each as it begins. `seconds` has the time of every stage so far."""
+
+    def __init__(self, world: World, emit: Emit) -> None:
+        self.world = world
+        self.emit = emit
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        self.emit({"event": "stage", "stage": name})
+        started = time.perf_counter()
+        yield
+        self.world.synchronize()
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started

@@ -1,0 +1,76 @@
+"""Datasets on the disk: where they lie, what they say of themselves, and the validation text. Needs no torch."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from golfzoo.engine.errors import DataError
+from golfzoo.engine.shards import BOS, TokenStream
+from golfzoo.engine.tokens import Tokenizer
+
+
+def data_root() -> Path:
+    return Path(os.environ.get("GOLFZOO_DATA", "data"))
+
+
+def data_paths(data: Any) -> tuple[Path, Path]:
+    """The dataset's folder and the tokenizer's file that a record's [data] table names."""
+    return data_root() / "datasets" / data.dataset, data_root() / "tokenizers" / data.tokenizer
+
+
+class ValidationText:
+    """The whole validation text. Target t is token t + 1, predicted from the tokens up to t.
+
+    tokens       (num_targets + 1,) uint16
+    starts       position of every document's first token (BOS), then num_targets
+    total_bytes  bytes of all targets; where the dataset states its own total, the two are equal or this raises
+    """
+
+    def __init__(self, folder: Path, tokenizer: Tokenizer) -> None:
+        stream = TokenStream(folder, "val")
+        self.tokens = stream.read(0, len(stream))
+        self.tokenizer = tokenizer
+        self.num_targets = len(self.tokens) - 1
+        if self.num_targets < 1:
+            raise DataError(f"{folder}: {len(self.tokens)} validation tokens; there is nothing to predict")
+        if self.tokens.max() >= tokenizer.vocab_size:
+            raise outside_vocabulary(stream, 0, self.tokens, tokenizer.vocab_size)
+        starts = np.flatnonzero(self.tokens[:-1] == BOS)
+        if len(starts) == 0 or starts[0] != 0:
+            starts = np.concatenate([[0], starts])
+        self.starts = np.append(starts, self.num_targets)
+        self.target_bytes = tokenizer.count_bytes(self.tokens[:-1], self.tokens[1:])
+        self.total_bytes = int(self.target_bytes.sum(dtype=np.int64))
+        if self.total_bytes == 0:
+            raise DataError(f"{folder}: the validation text counts 0 bytes under tokenizer {tokenizer.name}")
+        stated = describe_dataset(folder).get("bytes", {}).get("val")
+        if stated is not None and stated != self.total_bytes:
+            raise DataError(
+                f"{folder}: its validation text has {stated} bytes by its own account, and counts {self.total_bytes} "
+                f"under tokenizer {tokenizer.name}; one of the two belongs to another dataset"
+            )
+
+
+def describe_dataset(folder: Path) -> dict[str, Any]:
+    """What a dataset says of itself in dataset.json; {} for one that has none."""
+    path = folder / "dataset.json"
+    try:
+        description = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from None
+    if not isinstance(description, dict):
+        raise DataError(f"{path}: must hold a JSON object")
+    return description
+
+
+def outside_vocabulary(stream: TokenStream, start: int, tokens: np.ndarray, vocab_size: int) -> DataError:
+    first = int(np.argmax(tokens >= vocab_size))
+    return DataError(
+        f"{stream.place(start + first)}: token id {tokens[first]}, and the tokenizer has only {vocab_size}; "
+        "the dataset belongs to another tokenizer, or the shard is damaged"
+    )

@@ -1,0 +1,78 @@
+"""World: the processes of a run, the device each computes on, and the few things they tell each other."""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True)
+class World:
+    """`rank` of `size` processes; `group` is None for one alone. `bf16`: compute in bfloat16 under autocast."""
+
+    rank: int
+    size: int
+    device: torch.device
+    bf16: bool
+    group: Any = None
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
+
+    def synchronize(self) -> None:
+        """Wait until the device has done what it was given: clocks are read only after this."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def gather(self, values: list[float]) -> np.ndarray:
+        """The values of every process, (size, len(values)) float64."""
+        mine = torch.tensor(values, dtype=torch.float64, device=self.device)
+        if self.group is None:
+            return mine.cpu().numpy()[None]
+        everyone = [torch.empty_like(mine) for _ in range(self.size)]
+        dist.all_gather(everyone, mine, group=self.group)
+        return torch.stack(everyone).cpu().numpy()
+
+    def sum(self, array: np.ndarray) -> np.ndarray:
+        """The sum over all processes of an array each of them holds."""
+        if self.group is None:
+            return array
+        tensor = torch.from_numpy(array).to(self.device)
+        dist.all_reduce(tensor, group=self.group)
+        return tensor.cpu().numpy()
+
+    def share(self, value: Any) -> Any:
+        """What the first process has, on all of them."""
+        if self.group is None:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, group=self.group, device=self.device)
+        return box[0]
+
+
+@contextmanager
+def join(precision: str) -> Iterator[World]:
+    """Join the processes that RANK, WORLD_SIZE and LOCAL_RANK describe; alone where they are not set."""
+    rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
+    bf16 = cuda if precision == "auto" else precision == "bf16"
+    if cuda:
+        torch.cuda.set_device(device)
+        torch.set_float32_matmul_precision("high")
+    if "RANK" not in os.environ or size == 1:
+        yield World(0, 1, device, bf16)
+        return
+    if cuda:
+        dist.init_process_group("nccl", device_id=device)
+    else:
+        dist.init_process_group("gloo")
+    try:
+        yield World(rank, size, device, bf16, dist.group.WORLD)
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,47 @@
+"""Making the record's model, and loading weights into it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from golfzoo.engine.distributed import World
+from golfzoo.engine.errors import RunError
+
+ROLES = ("embedding", "head", "matrix", "control")
+
+
+def build_model(architecture: Callable[..., Any], vocab_size: int, world: World) -> tuple[Any, dict[str, str]]:
+    """The model on its device, and the role of every parameter.
+
+    Where the run computes in bf16, embeddings are stored in it; everything else stays float32.
+    """
+    model = architecture(vocab_size=vocab_size)
+    roles = model.parameter_roles()
+    parameters = dict(model.named_parameters())
+    if roles.keys() != parameters.keys() or not set(roles.values()) <= set(ROLES):
+        wrong = sorted(roles.keys() ^ parameters.keys()) or sorted(set(roles.values()) - set(ROLES))
+        raise RunError(f"the architecture must give every parameter one role of {', '.join(ROLES)}; see {wrong[:3]}")
+    model.to(world.device)
+    if world.bf16:
+        for name, parameter in parameters.items():
+            if roles[name] == "embedding":
+                parameter.data = parameter.data.to(torch.bfloat16)
+    return model, roles
+
+
+def load_weights(model: nn.Module, state: Mapping[str, torch.Tensor], where: str) -> None:
+    """Copy a state into the model. Names and shapes must be the model's own; types are converted."""
+    own = model.state_dict()
+    if missing := sorted(own.keys() - state.keys()):
+        raise RunError(f"{where}: has no tensor {missing[0]!r}, which the record's architecture has")
+    if unknown := sorted(state.keys() - own.keys()):
+        raise RunError(f"{where}: has a tensor {unknown[0]!r}, which the record's architecture has not")
+    for name, tensor in own.items():
+        if state[name].shape != tensor.shape:
+            raise RunError(
+                f"{where}: {name} is {tuple(state[name].shape)}, and the record's architecture makes it "
+                f"{tuple(tensor.shape)}"
+            )
+    model.load_state_dict({name: state[name].to(tensor.dtype) for name, tensor in own.items()})

@@ -1,0 +1,163 @@
+"""Training: the loop, its schedule and its clock. The clock runs while steps do; warm-up and validation are outside."""
+
+import copy
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from golfzoo.engine.batches import TrainingText
+from golfzoo.engine.clock import Clock
+from golfzoo.engine.distributed import World
+from golfzoo.engine.errors import RunError
+from golfzoo.engine.ledger import Score
+
+
+def seed_everything(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)  # CUDA's generators too
+
+
+def lr_multiplier(step: int, elapsed: float, train: Any) -> float:
+    """What base learning rates are multiplied by in step `step` (from 0), `elapsed` training seconds in.
+
+    1, then linearly to 0: over the last warmdown_iters steps, or, under a wall-clock cap, over the time that many steps
+    take at the pace so far.
+    """
+    if train.warmdown_iters == 0:
+        return 1.0
+    if train.max_wallclock_seconds == 0:
+        return min(1.0, (train.iterations - step) / train.warmdown_iters)
+    warmdown = train.warmdown_iters * elapsed / max(step, 1)
+    remaining = max(train.max_wallclock_seconds - elapsed, 0.0)
+    return min(1.0, remaining / max(warmdown, 1e-12))
+
+
+def check_batch(settings: Any, num_processes: int) -> None:
+    step = settings.micro_batch_tokens * num_processes
+    if settings.batch_tokens % step:
+        raise RunError(
+            f"[train].batch_tokens: {settings.batch_tokens} cannot be divided over {num_processes} processes of "
+            f"micro_batch_tokens = {settings.micro_batch_tokens}; make it a multiple of {step}"
+        )
+
+
+def check_optimizers(model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> None:
+    """Every parameter is trained by exactly one group, and every group has its base learning rate."""
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    if any("base_lr" not in group for group in groups):
+        raise RunError('the optimizer made a group without "base_lr"')
+    trained = [id(parameter) for group in groups for parameter in group["params"]]
+    for name, parameter in model.named_parameters():
+        if trained.count(id(parameter)) != 1:
+            raise RunError(
+                f"the optimizer has {name} in {trained.count(id(parameter))} groups; it belongs in exactly one"
+            )
+
+
+def train(
+    model: nn.Module,
+    optimizers: list[torch.optim.Optimizer],
+    text: TrainingText,
+    settings: Any,
+    world: World,
+    validate: Callable[[], Score],
+    clock: Clock,
+) -> dict[str, Any]:
+    """Train `model` in place. Returns {"steps", "score"}: the number of steps, and the last validation's score.
+
+    `settings` is the record's [train] table.
+    """
+    forward = _parallel(model, settings, world)
+    micro_steps = settings.batch_tokens // (settings.micro_batch_tokens * world.size)
+
+    # ---- warm-up: real steps that compile and warm everything, then undone ------------------------------------------
+    with clock.stage("warmup"):
+        weights = copy.deepcopy(model.state_dict())
+        states = [copy.deepcopy(optimizer.state_dict()) for optimizer in optimizers]
+        for step in range(settings.warmup_steps):
+            _backward(forward, text, step, micro_steps, world)
+            _update(model, optimizers, 0, 1.0, settings)
+        model.load_state_dict(weights)
+        for optimizer, state in zip(optimizers, states, strict=True):
+            optimizer.load_state_dict(state)
+
+    # ---- the loop ---------------------------------------------------------------------------------------------------
+    cap = settings.max_wallclock_seconds or float("inf")
+    elapsed = 0.0  # training seconds, the same on every process
+    shown = 0.0
+    step = 0
+    while True:
+        last = step == settings.iterations or elapsed >= cap
+        if last or step == 0 or (settings.val_every and step % settings.val_every == 0):
+            with clock.stage("validate"):
+                score = validate().brief()
+            clock.emit({"event": "val", "step": step, **score, "seconds": elapsed})
+        if last:
+            break
+        started = time.perf_counter()
+        multiplier = lr_multiplier(step, elapsed, settings)
+        loss = _backward(forward, text, step, micro_steps, world)
+        _update(model, optimizers, step, multiplier, settings)
+        step += 1
+        # One exchange a step: the mean loss, and the slowest process's clock, so that all of them see the same schedule
+        # and stop at the same step.
+        everyone = world.gather([loss.item(), elapsed + time.perf_counter() - started])
+        mean_loss, elapsed = float(everyone[:, 0].mean()), float(everyone[:, 1].max())
+        if not np.isfinite(mean_loss):
+            raise RunError(f"the loss became {mean_loss} in step {step}; lower the learning rates or clip gradients")
+        event = {"step": step, "loss": mean_loss, "seconds": elapsed, "lr_multiplier": multiplier}
+        if step <= 10 or step % settings.log_every == 0:
+            clock.emit({"event": "train", **event})
+        elif elapsed - shown >= 1.0:
+            clock.emit({"event": "progress", **event})
+        else:
+            continue
+        shown = elapsed
+    clock.seconds["train"] = elapsed
+    return {"steps": step, "score": score}
+
+
+def _parallel(model: nn.Module, settings: Any, world: World) -> nn.Module:
+    """The model as it is called in training: compiled where wanted, its gradients averaged over the processes."""
+    wanted = world.device.type == "cuda" if settings.compile == "auto" else settings.compile == "on"
+    forward: Any = torch.compile(model, dynamic=False) if wanted else model
+    if world.group is None:
+        return forward
+    device_ids = [world.device.index] if world.device.type == "cuda" else None
+    return DistributedDataParallel(forward, device_ids=device_ids, broadcast_buffers=False)
+
+
+def _backward(forward: Any, text: TrainingText, step: int, micro_steps: int, world: World) -> torch.Tensor:
+    """Add up the gradients of a step's micro-batches. Returns this process's mean loss in nats, a scalar."""
+    total = torch.zeros((), device=world.device)
+    for micro_step in range(micro_steps):
+        inputs, targets = text.batch(step * micro_steps + micro_step)
+        if world.group is not None:  # gradients are exchanged once a step, after the last micro-batch
+            forward.require_backward_grad_sync = micro_step == micro_steps - 1
+        with world.autocast():
+            loss = forward(inputs, targets).mean() / micro_steps
+        loss.backward()
+        total += loss.detach()
+    return total
+
+
+def _update(
+    model: nn.Module, optimizers: list[torch.optim.Optimizer], step: int, multiplier: float, settings: Any
+) -> None:
+    if settings.grad_clip_norm:
+        nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip_norm)
+    for optimizer in optimizers:
+        if hasattr(optimizer, "set_step"):
+            optimizer.set_step(step)
+        for group in optimizer.param_groups:
+            group["lr"] = group["base_lr"] * multiplier
+        optimizer.step()
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)

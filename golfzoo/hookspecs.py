@@ -1,0 +1,73 @@
+"""The seams: one hook for each kind of component. Everything that can be swapped is on this page.
+
+A plugin implements the hooks it has components for. Each takes nothing and returns a list of `Component`; registering
+is all it does. A component acts only when a record names it, so installing a plugin never changes what a record does.
+
+A component's target is called with `config`, a plain namespace of its options, and with what its hook lists below.
+Tensors are given as (shape). A `state` is a dict of parameter name -> tensor, and `roles` a dict of parameter name ->
+"embedding", "head", "matrix" or "control". The engine hands over exactly these arguments, never itself.
+"""
+
+import pluggy
+
+from golfzoo.component import Component
+
+hookspec = pluggy.HookspecMarker("golfzoo")
+hookimpl = pluggy.HookimplMarker("golfzoo")
+
+
+@hookspec
+def golfzoo_architectures() -> list[Component]:
+    """Language models. Target: `(config, vocab_size) -> nn.Module`, initialised from torch's seeded generator.
+
+    forward(input_ids, target_ids)   both (batch, time) int64; returns the negative log-likelihood of each target in
+                                     nats, (batch, time) float32. Position t may depend on input_ids[:, :t+1] only.
+    parameter_roles()                role of every parameter
+    """
+
+
+@hookspec
+def golfzoo_optimizers() -> list[Component]:
+    """Optimizers. Target: `(config, parameters, roles, process_group) -> list[torch.optim.Optimizer]`.
+
+    `parameters` is a dict of name -> nn.Parameter; every one of them belongs in exactly one group. `process_group` is
+    None in a single process; gradients arrive averaged over it. Every group carries "base_lr", the learning rate that
+    the schedule multiplies before each step.
+
+    set_step(step)                   optional, on any of the optimizers: called before each step, counted from 0
+    """
+
+
+@hookspec
+def golfzoo_quantizers() -> list[Component]:
+    """Quantizers. Target: `(config) -> object` with
+
+    layout(state, roles)             dict of name -> tensor on the meta device: what quantize will return, told from
+                                     shapes alone. The artifact stores no names or shapes; this is where they come from.
+    quantize(state, roles)           (tensors, metadata): a dict of tensors as laid out, and a small dict of JSON values
+    dequantize(tensors, metadata)    a state to load into the model; the same bits on every machine
+    """
+
+
+@hookspec
+def golfzoo_compressors() -> list[Component]:
+    """Lossless compressors. Target: `(config) -> object` with
+
+    compress(data)                   bytes -> bytes, the same for the same data
+    decompress(data, max_bytes)      the exact inverse; raises on damaged data, and before it takes more memory than
+                                     an honest result of max_bytes needs
+    """
+
+
+@hookspec
+def golfzoo_adaptors() -> list[Component]:
+    """Test-time adaptors: they learn from text that has been scored. Target: `(config) -> object` with
+
+    start(model, lanes)              attach to the model's linear layers, with room for `lanes` documents at once. With
+                                     nothing learned, the model must compute exactly what it computed before.
+    reset()                          forget everything: the lanes get new documents
+    learn(nll, scored)               nll (batch, time), with its graph: the losses of the forward that was just scored;
+                                     scored (batch, time) bool: the positions scored in it, False for documents that
+                                     have ended. Row i is lane i; `batch` shrinks as documents end.
+    finish()                         detach, leaving the model as it was
+    """

@@ -1,0 +1,93 @@
+"""Lists for people and machines: components, the options of one, records."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from golfzoo.component import KINDS
+from golfzoo.config import suggest, type_name
+from golfzoo.errors import GolfzooError, UsageError
+from golfzoo.record import load_record
+from golfzoo.zoo import Zoo
+
+
+def components(zoo: Zoo, kind: str | None, as_json: bool) -> str:
+    """Kind, name, distribution, version, file; what is broken comes last, with the reason."""
+    if kind is not None and kind not in KINDS:
+        raise UsageError(f"unknown kind {kind!r}{suggest(kind, KINDS)}")
+    entries = sorted(
+        (entry for entry in zoo.entries.values() if kind in (None, entry.component.kind)),
+        key=lambda entry: (KINDS.index(entry.component.kind), entry.component.name),
+    )
+    rows = [
+        {
+            "kind": entry.component.kind,
+            "name": entry.component.name,
+            "distribution": entry.distribution,
+            "version": entry.version,
+            "file": _short(entry.file),
+            "summary": entry.component.summary,
+        }
+        for entry in entries
+    ]
+    broken = [
+        {"plugin": problem.plugin, "distribution": problem.distribution, "reason": problem.reason}
+        for problem in zoo.problems
+    ]
+    if as_json:
+        return json.dumps({"components": rows, "broken": broken}, indent=1)
+    shown = ("kind", "name", "distribution", "version", "file") if kind is None else ("name", "summary", "distribution")
+    lines = columns([[row[column] for column in shown] for row in rows])
+    lines += [f"broken: plugin {row['plugin']!r} of {row['distribution']}: {row['reason']}" for row in broken]
+    return "\n".join(lines)
+
+
+def options(zoo: Zoo, kind: str, name: str, as_json: bool) -> str:
+    """One component's options: name, type, default, help."""
+    if kind not in KINDS:
+        raise UsageError(f"unknown kind {kind!r}{suggest(kind, KINDS)}")
+    entry = zoo.find(kind, name)
+    rows = [
+        {"option": option, "type": type_name(field), "default": field.get_default(), "help": field.description or ""}
+        for option, field in entry.component.config.model_fields.items()
+    ]
+    if as_json:
+        return json.dumps({"kind": kind, "name": name, "summary": entry.component.summary, "options": rows}, indent=1)
+    head = f"{kind} {name}: {entry.component.summary}\n{entry.distribution} {entry.version}, {entry.file}"
+    return "\n".join(
+        [head, *columns([[row["option"], row["type"], json.dumps(row["default"]), row["help"]] for row in rows])]
+    )
+
+
+def records(zoo: Zoo, folder: Path, as_json: bool) -> str:
+    """Name, file, published score and summary of every record in a folder; broken ones say what is wrong."""
+    files = sorted(folder.glob("*.toml"))
+    if not files:
+        raise UsageError(f"{folder}: holds no records (*.toml)")
+    rows: list[dict[str, Any]] = []
+    for file in files:
+        try:
+            table = load_record(str(file), zoo).tables["record"]
+        except GolfzooError as error:
+            rows.append({"name": file.stem, "file": str(file), "published": None, "summary": f"broken: {error}"})
+        else:
+            published = (table["published"] or {}).get("val_bpb")
+            rows.append({"name": table["name"], "file": str(file), "published": published, "summary": table["summary"]})
+    if as_json:
+        return json.dumps(rows, indent=1)
+    return "\n".join(
+        columns([[row["name"], row["file"], row["published"] or "-", row["summary"].split("\n")[0]] for row in rows])
+    )
+
+
+def columns(rows: list[list[Any]]) -> list[str]:
+    """Rows as aligned lines."""
+    texts = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in texts]
+
+
+def _short(file: str) -> str:
+    """A path from here, where that is shorter."""
+    here = Path.cwd()
+    return str(Path(file).relative_to(here)) if Path(file).is_relative_to(here) else file

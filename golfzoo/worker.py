@@ -1,0 +1,151 @@
+"""What every process of a run does: bind the components, run the engine, keep what comes out.
+
+The first process writes the files of the run's folder.
+"""
+
+import importlib
+import json
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from golfzoo.corpus.check import fingerprint
+from golfzoo.engine.artifact import decode_model
+from golfzoo.engine.data import data_paths
+from golfzoo.engine.distributed import World
+from golfzoo.engine.errors import RunError
+from golfzoo.engine.lines import describe
+from golfzoo.engine.parts import Parts, bind, namespace
+from golfzoo.engine.run import run, score_only
+from golfzoo.engine.stages import Stages
+from golfzoo.errors import PluginError, UsageError
+from golfzoo.folder import RESULT_SCHEMA, describe_components, describe_environment, write_json
+from golfzoo.pack import code_bytes
+from golfzoo.record import Record
+
+Listener = Callable[[dict[str, Any]], None]
+
+
+def work(record: Record, folder: Path, world: World, listen: Listener | None = None) -> dict[str, Any]:
+    """Run a resolved record in this process, and leave a result.json whatever happens. Returns the result."""
+    first = world.rank == 0
+    device = torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "cpu"
+    plan = namespace(record.tables)
+    result: dict[str, Any] = {
+        "schema": RESULT_SCHEMA,
+        "status": "failed",
+        "record": record.name,
+        "profile": record.profile,
+        "seed": plan.train.seed,
+        "processes": world.size,
+        "device": device,
+        "components": describe_components(record),
+    }
+    with Journal(folder if first else None, listen) as journal:
+        try:
+            result["dataset"] = fingerprint(data_paths(plan.data)[0])
+            if first:
+                environment = describe_environment(record, device, world.size)
+                write_json(folder / "env.json", {**environment, "dataset": result["dataset"]})
+            stages = KeptStages(folder) if first else Stages()
+            result |= run(plan, bind_parts(record), world, folder, code_bytes(record), stages, journal.emit)
+            result["status"] = "completed"
+        except KeyboardInterrupt:
+            result["status"] = "interrupted"
+            raise
+        except BaseException as error:
+            result["error"] = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            if first:
+                with suppress(RunError):  # a full disk must not hide the error that filled it
+                    write_json(folder / "result.json", result)
+    return result
+
+
+def score(record: Record, path: Path, is_artifact: bool, world: World, listen: Listener) -> dict[str, Any]:
+    """Score an artifact, or weights in a file, as the record says."""
+    parts = bind_parts(record)
+
+    def read_state(template: dict[str, torch.Tensor], roles: dict[str, str]) -> dict[str, torch.Tensor]:
+        if not is_artifact:
+            return read_weights(path)
+        try:
+            return decode_model(path.read_bytes(), parts, template, roles, str(path))
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+
+    return score_only(namespace(record.tables), parts, world, read_state, listen)
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """A state from .safetensors, or from a .pt of nothing but tensors, such as the reference's final_model.pt."""
+    try:
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file") from None
+    except Exception as error:  # both readers raise whatever their parsers raise
+        raise RunError(f"{path}: not a file of weights: {' '.join(str(error).split())[:200]}") from None
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise RunError(f"{path}: must hold a dict of name -> tensor")
+    return state
+
+
+def bind_parts(record: Record) -> Parts:
+    """Import the record's components and bind them to their options."""
+    return bind(record.tables, {kind: _import(entry.component.target) for kind, entry in record.entries.items()})
+
+
+class KeptStages(Stages):
+    """Keeps the trained weights and the score of every document in the run's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def save(self, stage: str, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
+        if stage == "train":
+            save_file(tensors, self.folder / "weights.safetensors")
+
+
+class Journal:
+    """Takes a run's events: to metrics.jsonl whole, to log.txt as lines, and to whoever listens.
+
+    Without a folder, in every process but the first, it takes none.
+    """
+
+    def __init__(self, folder: Path | None, listen: Listener | None) -> None:
+        self.folder, self.listen = folder, listen
+        self.files = ExitStack()
+        if folder:
+            self.metrics = self.files.enter_context(open(folder / "metrics.jsonl", "a"))
+            self.log = self.files.enter_context(open(folder / "log.txt", "a"))
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.files.close()
+
+    def emit(self, event: dict[str, Any]) -> None:
+        if self.folder is None:
+            return
+        self.metrics.write(json.dumps(event) + "\n")
+        self.metrics.flush()
+        if (line := describe(event)) is not None:
+            self.log.write(f"{time.strftime('%H:%M:%S')} {line}\n")
+            self.log.flush()
+        if self.listen:
+            self.listen(event)
+
+
+def _import(target: str) -> Any:
+    module, _, name = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise PluginError(f"component target {target!r} cannot be imported: {error}") from error

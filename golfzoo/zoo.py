@@ -1,0 +1,164 @@
+"""Discovery: entry points -> Zoo. The only user of a plugin manager, and of the installed distributions' metadata."""
+
+import importlib.metadata
+import inspect
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+import pluggy
+
+from golfzoo import hookspecs
+from golfzoo.component import KINDS, Component
+from golfzoo.config import suggest
+from golfzoo.errors import PluginError
+
+ENTRY_POINT_GROUP = "golfzoo"
+HOOKS = {f"golfzoo_{kind}s": kind for kind in KINDS}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A component and where it comes from."""
+
+    component: Component
+    plugin: str
+    distribution: str
+    version: str
+    file: str
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A plugin, or a component, that cannot be used, and why. `kind` and `name` are empty for a whole plugin."""
+
+    plugin: str
+    distribution: str
+    reason: str
+    kind: str = ""
+    name: str = ""
+    details: str = ""
+
+
+@dataclass(frozen=True)
+class Zoo:
+    """Every usable component, by kind and name, and every problem met while collecting them."""
+
+    entries: dict[tuple[str, str], Entry]
+    problems: list[Problem]
+
+    def names(self, kind: str) -> list[str]:
+        return sorted(name for entry_kind, name in self.entries if entry_kind == kind)
+
+    def find(self, kind: str, name: str) -> Entry:
+        """The component of that name. Raises PluginError with the reason if it cannot be had."""
+        if (kind, name) in self.entries:
+            return self.entries[kind, name]
+        for problem in self.problems:
+            if (problem.kind, problem.name) == (kind, name):
+                raise PluginError(problem.reason)
+        if not self.entries and not self.problems:
+            raise PluginError(
+                f"no {kind} {name!r}: no plugins are installed; run `pip install -e .` where golfzoo lies"
+            )
+        known = [*self.names(kind), "none"] if kind == "adaptor" else self.names(kind)
+        message = f"unknown {kind} {name!r}{suggest(name, known)}"
+        for problem in (problem for problem in self.problems if not problem.kind):
+            owner = f"plugin {problem.plugin!r} of {problem.distribution}"
+            message += f"\n  {owner} is broken and may own it: {problem.reason}"
+        raise PluginError(message)
+
+
+def discover() -> Zoo:
+    """Load every plugin in the `golfzoo` entry-point group. A broken one is collected, never raised."""
+    manager = pluggy.PluginManager("golfzoo")
+    manager.add_hookspecs(hookspecs)
+    loaded, problems = _load_plugins(manager)
+    entries, conflicts = _collect_components(manager, loaded, problems)
+    return Zoo(entries, sorted([*problems, *conflicts], key=lambda problem: (problem.plugin, problem.name)))
+
+
+def _load_plugins(manager: pluggy.PluginManager) -> tuple[dict[str, Any], list[Problem]]:
+    """Register what loads. Returns the distribution of each plugin that did, and the problems of the others."""
+    problems: list[Problem] = []
+    points: dict[str, list[Any]] = {}
+    for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+        points.setdefault(point.name, []).append(point)
+    loaded = {}
+    for name, owners in sorted(points.items()):
+        distribution = " and ".join(sorted(f"{point.dist.name} {point.dist.version}" for point in owners))
+        if len(owners) > 1:
+            # pluggy would keep whichever distribution is listed first and say nothing.
+            problems.append(
+                Problem(name, distribution, f"two plugins are named {name!r}: {distribution}; uninstall one")
+            )
+            continue
+        try:
+            plugin = owners[0].load()
+            _check_hooks(manager, plugin)
+            manager.register(plugin, name=name)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plugin that calls sys.exit() at import is a broken plugin too
+            if manager.has_plugin(name):  # pluggy before 1.7 keeps a plugin that failed its validation
+                manager.unregister(name=name)
+            problems.append(Problem(name, distribution, _reason(error), details=traceback.format_exc()))
+        else:
+            loaded[name] = owners[0].dist
+    return loaded, problems
+
+
+def _collect_components(
+    manager: pluggy.PluginManager, loaded: dict[str, Any], problems: list[Problem]
+) -> tuple[dict[tuple[str, str], Entry], list[Problem]]:
+    """Call every hook of every plugin. Two components of one kind and name disable each other."""
+    owners: dict[tuple[str, str], list[Entry]] = {}
+    for hook, kind in HOOKS.items():
+        for implementation in getattr(manager.hook, hook).get_hookimpls():
+            plugin = implementation.plugin_name
+            distribution = loaded[plugin]
+            label = f"{distribution.name} {distribution.version}"
+            try:
+                components = _checked(implementation.function(), hook, kind)
+            except Exception as error:
+                problems.append(Problem(plugin, label, _reason(error), details=traceback.format_exc()))
+                continue
+            file = inspect.getsourcefile(implementation.function) or ""
+            for component in components:
+                entry = Entry(component, plugin, distribution.name, distribution.version, file)
+                owners.setdefault((kind, component.name), []).append(entry)
+    entries, conflicts = {}, []
+    for (kind, name), rivals in owners.items():
+        if len(rivals) == 1:
+            entries[kind, name] = rivals[0]
+            continue
+        labels = sorted(f"{rival.distribution} {rival.version} (plugin {rival.plugin!r})" for rival in rivals)
+        reason = f"{kind} {name!r} is provided by {' and by '.join(labels)}; uninstall all but one"
+        plugins = ", ".join(sorted({rival.plugin for rival in rivals}))
+        conflicts.append(Problem(plugins, ", ".join(labels), reason, kind, name))
+    return entries, conflicts
+
+
+def _checked(result: Any, hook: str, kind: str) -> list[Component]:
+    if not isinstance(result, list) or not all(isinstance(item, Component) for item in result):
+        hint = "; is the `return` missing?" if result is None else ""
+        raise TypeError(f"{hook} must return a list of golfzoo.Component, got {result!r}{hint}")
+    for component in result:
+        if component.kind != kind:
+            raise ValueError(f"{hook} returned {component.name!r}, whose kind is {component.kind!r}")
+    return result
+
+
+def _check_hooks(manager: pluggy.PluginManager, plugin: Any) -> None:
+    """A misspelt hook would never be called, in silence; so would a plugin without any."""
+    names = [name for name in sorted(vars(plugin)) if manager.parse_hookimpl_opts(plugin, name) is not None]
+    for name in names:
+        if name not in HOOKS:
+            raise ValueError(f"unknown hook {name!r}{suggest(name, HOOKS)}")
+    if not names:
+        raise ValueError(f"implements no hook; known: {', '.join(sorted(HOOKS))}")
+
+
+def _reason(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

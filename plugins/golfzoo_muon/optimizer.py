@@ -1,0 +1,109 @@
+"""Muon: momentum, orthogonalized by a Newton-Schulz iteration (Keller Jordan, kellerjordan.github.io/posts/muon).
+
+Matrices are divided over the processes; each is orthogonalized once, and the updates are summed. Equal shapes are
+stacked, so that an iteration is three batched products per shape instead of three per matrix.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from golfzoo_muon import MuonConfig
+
+
+def orthogonalize(matrices: Tensor, steps: int) -> Tensor:
+    """Push the singular values of each matrix towards 1; matrices is (count, rows, columns), as is the result.
+
+    Runs in bfloat16 on CUDA, where it is fast, and in float32 elsewhere, where bfloat16 is emulated.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = matrices.bfloat16() if matrices.is_cuda else matrices.float()
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    tall = x.shape[-2] > x.shape[-1]
+    if tall:  # the smaller Gram matrix is that of the wide orientation
+        x = x.mT
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.mT if tall else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon over 2-D parameters, with the momentum that `set_step` sets."""
+
+    def __init__(self, parameters: list[nn.Parameter], config: MuonConfig, process_group: Any) -> None:
+        self.config, self.group = config, process_group
+        super().__init__(parameters, {"lr": config.matrix_lr, "base_lr": config.matrix_lr})
+        self.momentum = config.momentum
+        self.rank = dist.get_rank(process_group) if process_group else 0
+        self.size = dist.get_world_size(process_group) if process_group else 1
+
+    def set_step(self, step: int) -> None:
+        config = self.config
+        risen = min(step / config.momentum_warmup_steps, 1.0) if config.momentum_warmup_steps else 1.0
+        self.momentum = config.momentum_warmup_start + risen * (config.momentum - config.momentum_warmup_start)
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            trained = [parameter for parameter in group["params"] if parameter.grad is not None]
+            updates = self._updates(trained)
+            if self.group:
+                flat = torch.cat([update.flatten() for update in updates])
+                dist.all_reduce(flat, group=self.group)
+                updates = [
+                    piece.view_as(parameter)
+                    for piece, parameter in zip(flat.split([p.numel() for p in trained]), trained, strict=True)
+                ]
+            for parameter, update in zip(trained, updates, strict=True):
+                parameter.add_(update.to(parameter.dtype), alpha=-group["lr"])
+
+    def _updates(self, trained: list[nn.Parameter]) -> list[Tensor]:
+        """The update of every parameter that this process owns, and zeros for the others."""
+        stacks: dict[tuple[int, ...], list[int]] = {}
+        updates: dict[int, Tensor] = {}
+        for number, parameter in enumerate(trained):
+            if number % self.size == self.rank:
+                stacks.setdefault(tuple(parameter.shape), []).append(number)
+            else:
+                updates[number] = torch.zeros_like(parameter, dtype=torch.bfloat16 if parameter.is_cuda else None)
+        for (rows, columns), numbers in stacks.items():
+            directions = torch.stack([self._nesterov(trained[number]) for number in numbers])
+            scaled = orthogonalize(directions, self.config.newton_schulz_steps) * max(1, rows / columns) ** 0.5
+            updates.update(zip(numbers, scaled, strict=True))
+        return [updates[number] for number in range(len(trained))]
+
+    def _nesterov(self, parameter: nn.Parameter) -> Tensor:
+        state = self.state[parameter]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        gradient: Any = parameter.grad
+        buffer = state["momentum_buffer"]
+        buffer.mul_(self.momentum).add_(gradient)
+        return gradient.add(buffer, alpha=self.momentum)
+
+
+def build(
+    config: MuonConfig, parameters: dict[str, nn.Parameter], roles: dict[str, str], process_group: Any
+) -> list[torch.optim.Optimizer]:
+    """Muon for 2-D matrices, and one Adam group for each rate of the others."""
+    of_role: dict[str, list[nn.Parameter]] = {"embedding": [], "head": [], "matrix": [], "control": []}
+    for name, parameter in parameters.items():
+        # Newton-Schulz needs two dimensions; a stranger's 3-D "matrix" goes to Adam.
+        role = "control" if roles[name] == "matrix" and parameter.ndim != 2 else roles[name]
+        of_role[role].append(parameter)
+    embed_lr = config.embed_lr if of_role["head"] else config.tied_embed_lr
+    rates = {"embedding": embed_lr, "head": config.head_lr, "control": config.scalar_lr}
+    groups = [{"params": of_role[role], "lr": rate, "base_lr": rate} for role, rate in rates.items() if of_role[role]]
+    optimizers: list[torch.optim.Optimizer] = []
+    if of_role["matrix"]:
+        optimizers.append(Muon(of_role["matrix"], config, process_group))
+    if groups:
+        betas = (config.beta1, config.beta2)
+        optimizers.append(torch.optim.Adam(groups, betas=betas, eps=config.adam_eps, fused=True))
+    return optimizers

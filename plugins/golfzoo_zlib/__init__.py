@@ -1,0 +1,20 @@
+"""zlib, from the standard library: the baseline's compressor."""
+
+from golfzoo import Component, Config, hookimpl, option
+
+
+class ZlibConfig(Config):
+    level: int = option(9, "compression level", ge=0, le=9)
+
+
+@hookimpl
+def golfzoo_compressors():
+    return [
+        Component(
+            kind="compressor",
+            name="zlib",
+            config=ZlibConfig,
+            target="golfzoo_zlib.compressor:Zlib",
+            summary="DEFLATE, from the standard library",
+        )
+    ]

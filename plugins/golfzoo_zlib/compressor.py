@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from golfzoo_zlib import ZlibConfig
+
+
+class Zlib:
+    def __init__(self, config: ZlibConfig) -> None:
+        self.level = config.level
+
+    def compress(self, data: bytes) -> bytes:
+        return zlib.compress(data, self.level)
+
+    def decompress(self, data: bytes, max_bytes: int) -> bytes:
+        stream = zlib.decompressobj()
+        result = stream.decompress(data, max_bytes + 1)
+        if len(result) > max_bytes or not stream.eof or stream.unused_data:
+            raise ValueError(f"the stream does not end after {max_bytes} bytes")
+        return result
