@@ -8,6 +8,7 @@ A config class sits beside what it configures. Each option is one line: type, de
 
 import difflib
 import json
+import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
@@ -85,14 +86,16 @@ def _problem(cls: type[Config], where: str, detail: Any) -> str:
     owner = cls
     for name in parents:  # walk to the class that owns the key, so that its neighbours can be suggested
         field = owner.model_fields.get(str(name))
-        if field is not None and isinstance(field.annotation, type) and issubclass(field.annotation, Config):
-            owner = field.annotation
+        types = (field.annotation, *typing.get_args(field.annotation)) if field else ()
+        owner = next((kind for kind in types if isinstance(kind, type) and issubclass(kind, Config)), owner)
     place = ".".join([where, *map(str, detail["loc"])])
     if detail["type"] == "extra_forbidden":
         return f"{'.'.join([where, *map(str, parents)])}: unknown key {last!r}{suggest(str(last), owner.model_fields)}"
     if detail["type"] == "missing":
         return f"{place}: is missing"
-    message = detail["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    if detail["type"] == "value_error":  # raised by check(), which names the values itself
+        return f"{place}: {detail['msg'].removeprefix('Value error, ')}"
+    message = detail["msg"].removeprefix("Input ").removeprefix("String ")
     hint = "; write 0.5, not .5" if detail["type"] == "float_type" and _looks_like_bare_float(detail["input"]) else ""
     return f"{place}: {message}, got {detail['input']!r}{hint}"
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import logging
 import os
 import secrets
 import signal
@@ -93,6 +94,7 @@ def run_several(record: Record, out: Path | None, num_processes: int, listen: Li
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     folder = make_folder(record, out)
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it would say is said below
     # One thread per core over all processes: more of them spin against each other and are many times slower.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // num_processes)))
     (folder / "ranks").mkdir()

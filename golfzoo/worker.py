@@ -4,6 +4,7 @@ The first process writes the files of the run's folder.
 """
 
 import importlib
+import io
 import json
 import time
 from collections.abc import Callable
@@ -11,14 +12,16 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import safetensors.torch
 import torch
-from safetensors.torch import load_file, save_file
 
 from golfzoo.corpus.check import fingerprint
 from golfzoo.engine.artifact import decode_model
 from golfzoo.engine.data import data_paths
 from golfzoo.engine.distributed import World
 from golfzoo.engine.errors import RunError
+from golfzoo.engine.files import write_whole
 from golfzoo.engine.lines import describe
 from golfzoo.engine.parts import Parts, bind, namespace
 from golfzoo.engine.run import run, score_only
@@ -80,13 +83,17 @@ def score(record: Record, path: Path, is_artifact: bool, world: World, listen: L
         except OSError as error:
             raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
 
-    return score_only(namespace(record.tables), parts, world, read_state, listen)
+    return score_only(namespace(record.tables), parts, world, read_state, str(path), listen)
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """A state from .safetensors, or from a .pt of nothing but tensors, such as the reference's final_model.pt."""
     try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        state = (
+            safetensors.torch.load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, "cpu", weights_only=True)
+        )
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file") from None
     except Exception as error:  # both readers raise whatever their parsers raise
@@ -109,7 +116,11 @@ class KeptStages(Stages):
 
     def save(self, stage: str, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
         if stage == "train":
-            save_file(tensors, self.folder / "weights.safetensors")
+            write_whole(self.folder / "weights.safetensors", safetensors.torch.save(tensors))
+        elif stage == "score":
+            columns = io.BytesIO()
+            np.savez_compressed(columns, **{name: column.numpy() for name, column in tensors.items()})
+            write_whole(self.folder / "documents.npz", columns.getvalue())
 
 
 class Journal:

@@ -110,17 +110,18 @@ def score_only(
     parts: Parts,
     world: World,
     read_state: Callable[[dict[str, torch.Tensor], dict[str, str]], Any],
+    where: str,
     emit: Emit,
 ) -> dict[str, Any]:
-    """Score given weights: no training, no training data. `read_state(template, roles)` returns a state; the template
-    has the names, types and shapes of the architecture's parameters, on the meta device."""
+    """Score given weights: no training, no training data. `read_state(template, roles)` returns the state in the file
+    `where`; the template has the names, types and shapes of the architecture's own, on the meta device."""
     clock = Clock(world, emit)
     folder, tokenizer_file = data_paths(plan.data)
     tokenizer = open_tokenizer(tokenizer_file)
     text = ValidationText(folder, tokenizer)
     model, roles = build_model(parts.architecture, tokenizer.vocab_size, world)
     with clock.stage("load"):
-        load_weights(model, read_state(on_meta(model.state_dict()), roles), "weights")
+        load_weights(model, read_state(on_meta(model.state_dict()), roles), where)
     final = final_score(model, text, plan, parts, world, clock)
     return {
         **final.brief(),

@@ -1,0 +1,193 @@
+"""For plugin authors' own tests: does a component keep what its hook promises?
+
+    from golfzoo.testing import check_plugin
+
+    def test_my_plugin():
+        check_plugin("my_plugin")
+
+A check that fails raises AssertionError with what was expected. The plugins that ship are held to the same checks.
+"""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from golfzoo.component import Component
+from golfzoo.engine.parts import namespace
+from golfzoo.zoo import Zoo, discover
+
+VOCAB_SIZE = 64
+
+
+def check_plugin(plugin: str, options: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+    """Check every component of an installed plugin. `options` maps component names to options that differ from their
+    defaults; give a large architecture small ones here."""
+    zoo = discover()
+    for problem in zoo.problems:
+        assert plugin not in problem.plugin.split(", "), f"plugin {plugin!r} is broken: {problem.reason}"
+    entries = [entry for entry in zoo.entries.values() if entry.plugin == plugin]
+    assert entries, f"no plugin {plugin!r} is installed, or it has no components; is its entry point declared?"
+    for entry in entries:
+        check_component(entry.component, (options or {}).get(entry.component.name, {}), zoo)
+
+
+def check_component(component: Component, options: Mapping[str, Any], zoo: Zoo) -> None:
+    """Check one component, given the options that differ from its defaults."""
+    config, problems = component.config.read(options, component.name)
+    assert config is not None, problems
+    module, _, name = component.target.partition(":")
+    target = getattr(importlib.import_module(module), name)
+    check = globals()[f"_check_{component.kind}"]
+    check(target, namespace(config.model_dump(mode="json")))
+
+
+def _check_architecture(target: Any, config: Any) -> None:
+    import torch
+
+    torch.manual_seed(0)
+    model = target(config, vocab_size=VOCAB_SIZE)
+    torch.manual_seed(0)
+    again = target(config, vocab_size=VOCAB_SIZE)
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, dict(again.named_parameters())[name]), f"{name} differs under the same seed"
+    assert model.parameter_roles().keys() == dict(model.named_parameters()).keys(), "every parameter has one role"
+    for parameter in model.parameters():  # some start at zero, and zeros hide mistakes
+        torch.nn.init.normal_(parameter, std=0.3) if parameter.ndim > 1 else None
+    ids = torch.randint(4, VOCAB_SIZE, (2, 17))
+    inputs, targets = ids[:, :-1], ids[:, 1:]
+    with torch.no_grad():
+        nll = model(inputs, targets)
+        assert nll.shape == inputs.shape, f"forward returns (batch, time), got {tuple(nll.shape)}"
+        assert nll.dtype == torch.float32, f"forward returns float32, got {nll.dtype}"
+        changed = inputs.clone()
+        changed[:, 9:] = 3
+        later = model(changed, targets)
+        assert torch.allclose(nll[:, :9], later[:, :9], atol=1e-5), "a position depends on inputs that come after it"
+        every = torch.arange(VOCAB_SIZE)[:, None].expand(-1, inputs.shape[1])
+        total = (-model(inputs[:1].expand(VOCAB_SIZE, -1), every)).exp().sum(dim=0)
+        assert torch.allclose(total, torch.ones_like(total), atol=1e-3), "probabilities over the vocabulary sum to 1"
+
+
+def _check_optimizer(target: Any, config: Any) -> None:
+    import torch
+
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Embedding(VOCAB_SIZE, 16), torch.nn.Linear(16, VOCAB_SIZE, bias=True))
+    parameters = dict(model.named_parameters())
+    roles = {"0.weight": "embedding", "1.weight": "matrix", "1.bias": "control"}
+    optimizers = target(config, parameters=parameters, roles=roles, process_group=None)
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    assert all("base_lr" in group for group in groups), 'every group carries "base_lr"'
+    trained = [id(parameter) for group in groups for parameter in group["params"]]
+    assert sorted(trained) == sorted(map(id, parameters.values())), "every parameter is in exactly one group"
+    ids = torch.arange(VOCAB_SIZE)
+    losses = []
+    for step in range(20):
+        loss = torch.nn.functional.cross_entropy(model(ids), ids)
+        loss.backward()
+        losses.append(loss.item())
+        for optimizer in optimizers:
+            if hasattr(optimizer, "set_step"):
+                optimizer.set_step(step)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+    assert losses[-1] < losses[0], f"the loss falls in 20 steps, got {losses[0]:.3f} -> {losses[-1]:.3f}"
+
+
+def _check_quantizer(target: Any, config: Any) -> None:
+    import torch
+
+    from golfzoo.engine.artifact import check_layout, on_meta
+
+    torch.manual_seed(0)
+    state = {
+        "embedding.weight": torch.randn(300, 256),
+        "block.weight": torch.randn(256, 300),
+        "small.weight": torch.randn(3, 5),
+        "scale": torch.randn(7),
+        "count": torch.tensor([3]),
+    }
+    roles = {"embedding.weight": "embedding", "block.weight": "matrix", "small.weight": "matrix", "scale": "control"}
+    quantizer = target(config)
+    tensors, metadata = quantizer.quantize(state, roles)
+    check_layout(tensors, quantizer.layout(on_meta(state), roles))
+    restored = quantizer.dequantize(tensors, metadata)
+    assert restored.keys() == state.keys(), "dequantize restores every tensor, and only those"
+    for name, tensor in state.items():
+        assert restored[name].shape == tensor.shape, f"{name} keeps its shape"
+        if tensor.is_floating_point():
+            error = (restored[name].float() - tensor).square().mean() / tensor.square().mean()
+            assert error < 0.25, f"{name} is recognizable, got a relative squared error of {error:.2f}"
+    again = quantizer.dequantize(*target(config).quantize(state, roles))
+    assert all(torch.equal(again[name], restored[name]) for name in state), "the same weights give the same bits"
+
+
+def _check_compressor(target: Any, config: Any) -> None:
+    import random
+
+    compressor = target(config)
+    noise = random.Random(0)
+    for data in (b"", b"a", noise.randbytes(5000), b"golf" * 5000, bytes(100_000)):
+        packed = compressor.compress(data)
+        assert compressor.decompress(packed, len(data)) == data, "the round trip is exact"
+        assert compressor.compress(data) == packed, "the same data gives the same bytes"
+        if data:
+            assert _refuses(compressor, packed, len(data) - 1, data), "no more than max_bytes is returned"
+            assert _refuses(compressor, packed[: len(packed) // 2], len(data), data), "truncated data is noticed"
+
+
+def _refuses(compressor: Any, packed: bytes, max_bytes: int, data: bytes) -> bool:
+    """Whether decompression raises, or at least does not pretend to have succeeded."""
+    try:
+        result = compressor.decompress(packed, max_bytes)
+    except Exception:
+        return True
+    return len(result) <= max_bytes and result != data
+
+
+def _check_adaptor(target: Any, config: Any) -> None:
+    import torch
+
+    torch.manual_seed(0)
+    model = _TinyModel().eval().requires_grad_(False)
+    ids = torch.randint(0, VOCAB_SIZE, (4, 13))
+    inputs, targets = ids[:, :-1], ids[:, 1:]
+    plain = model(inputs, targets)
+    adaptor = target(config)
+    adaptor.start(model, 4)
+    adaptor.reset()
+    assert torch.equal(model(inputs, targets), plain), "with nothing learned, the model is exactly the plain one"
+    losses = []
+    scored = torch.ones_like(inputs, dtype=torch.bool)
+    scored[3] = False
+    for _ in range(8):
+        nll = model(inputs, targets)
+        losses.append(nll[:3].mean().item())
+        adaptor.learn(nll, scored)
+    assert losses[-1] < losses[0], f"text seen again costs less, got {losses[0]:.3f} -> {losses[-1]:.3f}"
+    assert torch.equal(model(inputs, targets)[3], plain[3]), "a lane with nothing scored learns nothing"
+    model(inputs[:2], targets[:2])
+    adaptor.reset()
+    assert torch.equal(model(inputs, targets), plain), "reset forgets everything"
+    adaptor.finish()
+    assert torch.equal(model(inputs, targets), plain), "finish leaves the model as it was"
+
+
+def _TinyModel() -> Any:
+    """A model with the layer names of the baseline, so that adaptors find what they attach to by default."""
+    import torch
+
+    class Tiny(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = torch.nn.Embedding(VOCAB_SIZE, 16)
+            self.c_q = torch.nn.Linear(16, 16, bias=False)
+            self.c_v = torch.nn.Linear(16, 16, bias=False)
+            self.lm_head = torch.nn.Linear(16, VOCAB_SIZE, bias=False)
+
+        def forward(self, input_ids: Any, target_ids: Any) -> Any:
+            x = self.embedding(input_ids)
+            logits = self.lm_head(x + torch.relu(self.c_q(x)) * self.c_v(x))
+            return torch.nn.functional.cross_entropy(logits.mT, target_ids, reduction="none")
+
+    return Tiny()

@@ -1,0 +1,160 @@
+"""The commands as a user meets them: what they print, how they end, and how little they load."""
+
+import json
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+
+def in_fresh_process(*arguments, cwd=None, env=None):
+    """Run a command in a new interpreter; also says whether torch was imported."""
+    code = (
+        "import sys; from golfzoo.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "finally: print('TORCH' if 'torch' in sys.modules else 'LIGHT', file=sys.stderr)"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, env=env
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["plugins"], ["plugins", "--json"], ["plugins", "optimizer", "muon"], ["show", "RECORD"],
+     ["run", "RECORD", "train.sead=1"], ["run", "--help"], ["data", "list"]],
+)  # fmt: skip
+def test_light_commands_do_not_import_torch(arguments, tiny_record):
+    done = in_fresh_process(*[tiny_record if argument == "RECORD" else argument for argument in arguments])
+    assert "LIGHT" in done.stderr, done.stderr
+    assert done.returncode == (2 if "train.sead=1" in arguments else 0)
+
+
+def test_plugins_lists_components_with_their_origin(golfzoo):
+    status, output = golfzoo("plugins")
+    assert status == 0
+    lines = [line.split() for line in output.splitlines()]
+    assert ["quantizer", "int8", "golfzoo", "0.1.0"] in [line[:4] for line in lines]
+    assert all(line[4].endswith("__init__.py") for line in lines)
+    rows = json.loads(golfzoo("plugins", "--json")[1])
+    assert rows["broken"] == []
+    assert {"kind", "name", "distribution", "version", "file", "summary"} == set(rows["components"][0])
+
+
+def test_plugins_lists_broken_ones_last_with_the_reason(golfzoo, install):
+    install("zoo-broken", {"broken": "import not_a_module_xyz"})
+    status, output = golfzoo("plugins")
+    assert status == 0
+    assert output.splitlines()[-1] == (
+        "broken: plugin 'broken' of zoo-broken 1.0: ModuleNotFoundError: No module named 'not_a_module_xyz'"
+    )
+
+
+def test_plugins_prints_the_options_of_one(golfzoo):
+    status, output = golfzoo("plugins", "optimizer", "muon")
+    assert status == 0
+    assert any(line.split()[:3] == ["matrix_lr", "float", "0.04"] for line in output.splitlines())
+    assert json.loads(golfzoo("plugins", "optimizer", "muon", "--json")[1])["options"][0]["default"] == 0.04
+    assert golfzoo("plugins", "optimiser")[1] == "golfzoo: unknown kind 'optimiser'; did you mean 'optimizer'?\n"
+    assert golfzoo("plugins", "optimizer", "moun")[0] == 2
+
+
+def test_records_lists_names_and_published_scores(golfzoo, tmp_path):
+    status, output = golfzoo("records")
+    assert status == 0
+    assert any(line.split()[:3] == ["baseline", "records/baseline.toml", "1.1928"] for line in output.splitlines())
+    (tmp_path / "bad.toml").write_text("[record")
+    assert "broken: " in golfzoo("records", tmp_path)[1]
+    assert golfzoo("records", tmp_path / "none")[0] == 2
+
+
+def test_show_prints_a_record_that_runs(golfzoo, tiny_record):
+    status, output = golfzoo("show", tiny_record, "train.seed=5")
+    assert status == 0
+    assert tomllib.loads(output)["train"]["seed"] == 5
+
+
+def test_dry_run_checks_and_stops(golfzoo, tiny_record, tmp_path):
+    status, output = golfzoo("run", tiny_record, "--dry-run", "--out", tmp_path / "run")
+    assert status == 0
+    assert "tiny would run with these components" in output
+    assert "quantizer    int8 (golfzoo 0.1.0)" in output
+    assert not (tmp_path / "run").exists()
+    status, output = golfzoo("run", tiny_record, "--dry-run", "--nproc", "3")
+    assert status == 2
+    assert "[train].batch_tokens: 512 cannot be divided over 3 processes of micro_batch_tokens = 128" in output
+
+
+def test_the_cpu_profile_is_laid_over_and_said_out_loud(golfzoo, monkeypatch):
+    monkeypatch.setattr("golfzoo.launch.has_cuda", lambda: False)
+    status, output = golfzoo("show", "records/baseline.toml")
+    assert status == 0
+    assert "No CUDA device: laying profile 'cpu' over the record." in output
+    assert 'profile = "cpu"' in output
+    monkeypatch.setattr("golfzoo.launch.has_cuda", lambda: True)
+    assert 'profile = "none"' in golfzoo("show", "records/baseline.toml")[1]
+    assert 'profile = "none"' in golfzoo("show", "records/baseline.toml", "--profile", "none")[1]
+
+
+def test_output_into_a_pipe_is_plain_lines(tiny_record, data_root, tmp_path):
+    import os
+
+    done = in_fresh_process(
+        "run", tiny_record, "--out", tmp_path / "run", env={**os.environ, "GOLFZOO_DATA": str(data_root)}
+    )
+    assert done.returncode == 0, done.stderr
+    assert "\x1b" not in done.stdout
+    assert "\r" not in done.stdout
+    lines = done.stdout.splitlines()
+    assert lines[0] == "warmup ..."
+    assert any(line.startswith("step 10: loss") for line in lines)
+    assert any(line.split()[0] == "final" for line in lines if line.strip())
+    assert lines[-1] == f"Everything is in {tmp_path / 'run'}"
+    assert all(ord(letter) < 128 for letter in done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.dataset=nowhere", "datasets/nowhere: no such dataset; `golfzoo data list` shows what is there"),
+        ("data.tokenizer=nothing.model", "was made with tokenizer tiny_384_bpe.model, and the record names nothing"),
+        ("quantizer.use=int9", "[quantizer].use: unknown quantizer 'int9'; did you mean 'int8'?"),
+        ("architecture.num_layrs=3", "[architecture]: unknown key 'num_layrs'; did you mean 'num_layers'?"),
+        ("train.iterations=many", "[train].iterations: should be a valid integer, got 'many'"),
+        ("eval.context=8", "[eval]: context (8) must not be smaller than stride (32)"),
+    ],
+)
+def test_mistakes_end_with_status_2_and_one_line(golfzoo, tiny_record, tmp_path, override, message):
+    status, output = golfzoo("run", tiny_record, override, "--out", tmp_path / "run")
+    assert status == 2
+    assert message in output
+    assert len(output.splitlines()) == 1
+    assert output.startswith("golfzoo: ")
+    assert not (tmp_path / "run").exists()
+
+
+def test_eval_wants_one_file(golfzoo, tiny_record, tmp_path):
+    assert golfzoo("eval", tiny_record)[0] == 2
+    assert golfzoo("eval", tiny_record, "--weights", "a", "--artifact", "b")[0] == 2
+    status, output = golfzoo("eval", tiny_record, "--artifact", tmp_path / "no.golf")
+    assert status == 2
+    assert "no.golf: cannot be read: No such file or directory" in output
+    (tmp_path / "bad.pt").write_bytes(b"junk")
+    status, output = golfzoo("eval", tiny_record, "--weights", tmp_path / "bad.pt")
+    assert status == 1
+    assert "bad.pt: not a file of weights" in output
+
+
+def test_weights_of_another_architecture_are_refused(golfzoo, tiny_run):
+    status, output = golfzoo(
+        "eval", tiny_run / "record.toml", "architecture.model_dim=64", "--weights", tiny_run / "weights.safetensors"
+    )
+    assert status == 1
+    assert "weights.safetensors: skip_weights is (1, 32), and the record's architecture makes it (1, 64)" in output
+    status, output = golfzoo(
+        "eval", tiny_run / "record.toml", "architecture.model_dim=64", "--artifact", tiny_run / "artifact.golf"
+    )
+    assert status == 1
+    assert "artifact.golf: " in output
+    assert "bytes of tensors, and the record's model needs" in output

@@ -1,0 +1,50 @@
+"""Every installed component, shipped or foreign, meets the contract of its kind."""
+
+import pytest
+
+from golfzoo.testing import check_component, check_plugin
+from golfzoo.zoo import discover
+
+SMALL = {
+    "gpt": {"num_layers": 2, "model_dim": 32, "num_heads": 4, "num_kv_heads": 2},
+    "adamw": {"lr": 0.02},
+}
+
+
+@pytest.mark.parametrize("key", sorted(discover().entries), ids="-".join)
+def test_component_keeps_its_contract(key, zoo):
+    entry = zoo.entries[key]
+    check_component(entry.component, SMALL.get(entry.component.name, {}), zoo)
+
+
+def test_check_plugin_finds_a_plugin_and_says_what_is_wrong(install):
+    check_plugin("zlib")
+    with pytest.raises(AssertionError, match="no plugin 'zlob' is installed"):
+        check_plugin("zlob")
+    install("zoo-broken", {"broken": "import not_a_module_xyz"})
+    with pytest.raises(AssertionError, match="plugin 'broken' is broken: ModuleNotFoundError"):
+        check_plugin("broken")
+
+
+BAD_COMPRESSOR = """
+    from golfzoo import Component, Config, hookimpl
+
+    class Stored:
+        def __init__(self, config): ...
+        def compress(self, data): return data
+        def decompress(self, data, max_bytes): return {returned}
+
+    @hookimpl
+    def golfzoo_compressors():
+        return [Component(kind="compressor", name="stored", config=Config, target="zoo_bad_stored:Stored", summary="")]
+"""
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [("data[:-1]", "the round trip is exact"), ("data", "no more than max_bytes is returned")],
+)
+def test_check_plugin_catches_a_compressor_that_lies(install, returned, message):
+    install("zoo-bad", {"stored": BAD_COMPRESSOR.format(returned=returned)})
+    with pytest.raises(AssertionError, match=message):
+        check_plugin("stored")

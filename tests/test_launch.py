@@ -1,0 +1,75 @@
+"""Several processes: the same losses and the same score as one, and what is said when one of them fails."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+def golfzoo(folder, data_root, *arguments, launcher=("-m", "golfzoo")):
+    return subprocess.run(
+        [sys.executable, *launcher, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "GOLFZOO_DATA": str(data_root)},
+    )
+
+
+@pytest.fixture(scope="module")
+def pair(data_root, tmp_path_factory):
+    """The tiny record run by one process in two micro-steps, and by two processes in one; without the adaptor."""
+    from conftest import TINY_RECORD
+
+    folder = tmp_path_factory.mktemp("pair")
+    (folder / "tiny.toml").write_text(TINY_RECORD.replace("batch_tokens = 512", "batch_tokens = 256"))
+    for processes in (1, 2):
+        done = golfzoo(
+            folder, data_root, "run", "tiny.toml", "adaptor.use=none", "--nproc", processes, "--out", processes
+        )
+        assert done.returncode == 0, done.stderr
+        assert "step 10: loss" in done.stdout  # of two, drawn by the launcher from what the first reports
+    return folder
+
+
+def read(folder, processes):
+    events = [json.loads(line) for line in (folder / str(processes) / "metrics.jsonl").read_text().splitlines()]
+    return json.loads((folder / str(processes) / "result.json").read_text()), events
+
+
+def test_two_processes_agree_with_one(pair):
+    """Sums of two are the same in any order, so here even the weights agree to the bit. With more micro-steps in a
+    process, gradients are added in another order, and rounding sets in."""
+    (one, one_events), (two, two_events) = read(pair, 1), read(pair, 2)
+    losses = [[event["loss"] for event in events if event["event"] == "train"] for events in (one_events, two_events)]
+    assert len(losses[0]) == 10
+    assert max(abs(a - b) for a, b in zip(*losses, strict=True)) < 1e-5
+    assert two["processes"] == 2
+    assert two["val_bpb"] == pytest.approx(one["val_bpb"], abs=1e-6)
+    assert two["tokens_scored"] == one["tokens_scored"]
+    assert (pair / "1" / "weights.safetensors").read_bytes() == (pair / "2" / "weights.safetensors").read_bytes()
+
+
+def test_a_process_that_fails_is_named_with_its_error(pair, data_root):
+    record = (pair / "tiny.toml").read_text().replace('use = "muon"', 'use = "muon"\nmatrix_lr = 1e30')
+    (pair / "bad.toml").write_text(record)
+    done = golfzoo(pair, data_root, "run", "bad.toml", "--nproc", 2, "--out", "bad")
+    assert done.returncode == 1
+    assert done.stderr.startswith("golfzoo: process ")
+    assert "nan" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert json.loads((pair / "bad" / "result.json").read_text())["status"] == "failed"
+
+
+def test_under_torchrun_it_joins(pair, data_root):
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--local-addr=127.0.0.1")
+    done = golfzoo(
+        pair, data_root, "run", "tiny.toml", "adaptor.use=none", "--out", "joined",
+        launcher=(*torchrun, "-m", "golfzoo"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (joined, _), (two, _) = read(pair, "joined"), read(pair, 2)
+    assert joined["stages"] == two["stages"]
+    assert done.stdout.count("Everything is in joined") == 1

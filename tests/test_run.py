@@ -1,0 +1,170 @@
+"""A whole run: what it leaves, that it repeats, that swaps work, and how it fails."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from golfzoo.engine import train as train_module
+
+
+def events(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def result_of(folder):
+    return json.loads((folder / "result.json").read_text())
+
+
+def test_the_folder_of_a_run(tiny_run):
+    names = {path.name for path in tiny_run.iterdir()}
+    assert names == {
+        "record.toml", "env.json", "metrics.jsonl", "log.txt", "weights.safetensors", "artifact.golf", "result.json",
+        "documents.npz",
+    }  # fmt: skip
+    result = result_of(tiny_run)
+    assert result["schema"] == 1
+    assert result["status"] == "completed"
+    assert (result["record"], result["profile"], result["seed"]) == ("tiny", "none", 1337)
+    assert (result["steps"], result["processes"], result["device"]) == (10, 1, "cpu")
+    assert result["bytes"]["model"] == (tiny_run / "artifact.golf").stat().st_size
+    assert result["bytes"]["total"] == result["bytes"]["model"] + result["bytes"]["code"]
+    assert result["bytes"]["fits"]
+    assert result["val_bpb"] == result["stages"]["final"]["val_bpb"]
+    assert {"warmup", "train", "validate", "quantize", "compress", "load", "roundtrip", "eval"} == set(
+        result["seconds"]
+    )
+    assert [component["name"] for component in result["components"]] == ["gpt", "muon", "int8", "zlib", "lora"]
+    assert result["dataset"]["name"] == "tiny"
+    environment = json.loads((tiny_run / "env.json").read_text())
+    assert environment["versions"]["torch"]
+    assert environment["dataset"] == result["dataset"]
+
+
+def test_the_model_learned_and_the_reloaded_one_is_what_is_scored(tiny_run):
+    result, lines = result_of(tiny_run), events(tiny_run)
+    validations = [event for event in lines if event["event"] == "val"]
+    assert [event["step"] for event in validations] == [0, 5, 10]
+    assert result["stages"]["trained"]["val_bpb"] == validations[-1]["val_bpb"] < 0.9 * validations[0]["val_bpb"]
+    assert result["stages"]["roundtrip"]["val_bpb"] != result["stages"]["trained"]["val_bpb"]
+    assert result["stages"]["roundtrip"]["val_bpb"] == pytest.approx(result["stages"]["trained"]["val_bpb"], abs=0.05)
+    losses = [event["loss"] for event in lines if event["event"] == "train"]
+    assert len(losses) == 10
+    assert result["val_loss"] / math.log(2) * result["tokens_scored"] == pytest.approx(
+        result["val_bpb"] * result["bytes_scored"]
+    )
+
+
+def test_documents_add_up_to_the_score(tiny_run):
+    result, documents = result_of(tiny_run), np.load(tiny_run / "documents.npz")
+    assert documents["tokens"].sum() == result["tokens_scored"]
+    assert documents["bytes"].sum() == result["bytes_scored"]
+    assert documents["nats"].sum() / result["tokens_scored"] == pytest.approx(result["val_loss"], rel=1e-12)
+
+
+def test_the_same_command_twice_gives_the_same_bits(tiny_run, tmp_path, golfzoo):
+    status, output = golfzoo("run", tiny_run / "record.toml", "--out", tmp_path / "again")
+    assert status == 0, output
+    for name in ("record.toml", "weights.safetensors", "artifact.golf"):
+        assert (tmp_path / "again" / name).read_bytes() == (tiny_run / name).read_bytes(), name
+    first, second = result_of(tiny_run), result_of(tmp_path / "again")
+    assert first["stages"] == second["stages"]
+    assert [e for e in events(tiny_run) if e["event"] == "score"] == [
+        e for e in events(tmp_path / "again") if e["event"] == "score"
+    ]
+
+
+@pytest.mark.parametrize(
+    "swap",
+    ["quantizer.use=int6", "compressor.use=brotli", "compressor.use=lzma", "compressor.use=zstd", "adaptor.use=none",
+     "optimizer.use=adamw", "eval.isolate_documents=false", "train.val_every=0"],
+)  # fmt: skip
+def test_swaps_from_the_command_line(tiny_run, tmp_path, golfzoo, swap):
+    status, output = golfzoo("run", tiny_run / "record.toml", swap, "--out", tmp_path / "swapped")
+    assert status == 0, output
+    swapped, plain = result_of(tmp_path / "swapped"), result_of(tiny_run)
+    changed = {
+        "quantizer": swapped["bytes"]["model"] != plain["bytes"]["model"],
+        "compressor": swapped["bytes"]["model"] != plain["bytes"]["model"] and swapped["stages"] == plain["stages"],
+        "adaptor": swapped["stages"]["roundtrip"] == plain["stages"]["roundtrip"]
+        and swapped["val_bpb"] != plain["val_bpb"],
+        "optimizer": swapped["stages"]["trained"] != plain["stages"]["trained"],
+        "eval": swapped["val_bpb"] != plain["val_bpb"],
+        "train": swapped["stages"] == plain["stages"],
+    }
+    assert changed[swap.partition(".")[0]]
+
+
+def test_eval_scores_the_artifact_and_weights(tiny_run, golfzoo, tmp_path):
+    status, output = golfzoo("eval", tiny_run / "record.toml", "--artifact", tiny_run / "artifact.golf", "--json")
+    assert status == 0, output
+    assert json.loads(output)["val_bpb"] == result_of(tiny_run)["val_bpb"]
+    flat = ("eval.stride=64", "eval.isolate_documents=false", "adaptor.use=none")
+    trained = result_of(tiny_run)["stages"]["trained"]["val_bpb"]
+    torch.save(load_file(tiny_run / "weights.safetensors"), tmp_path / "final_model.pt")
+    for weights in (tiny_run / "weights.safetensors", tmp_path / "final_model.pt"):
+        status, output = golfzoo("eval", tiny_run / "record.toml", *flat, "--weights", weights, "--json")
+        assert status == 0, output
+        assert json.loads(output)["val_bpb"] == pytest.approx(trained, abs=1e-6)
+    status, output = golfzoo("eval", tiny_run / "record.toml", "--weights", tiny_run / "weights.safetensors")
+    assert status == 0
+    assert "bits per byte" in output
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(tiny_run, tmp_path, golfzoo, monkeypatch):
+    original = train_module._backward
+
+    def explode(forward, text, step, micro_steps, world):
+        loss = original(forward, text, step, micro_steps, world)
+        return loss * float("nan") if step == 3 else loss
+
+    monkeypatch.setattr(train_module, "_backward", explode)
+    status, output = golfzoo("run", tiny_run / "record.toml", "--out", tmp_path / "run")
+    assert status == 1
+    assert "golfzoo: the loss became nan in step 4; lower the learning rates or clip gradients" in output
+    result = result_of(tmp_path / "run")
+    assert result["status"] == "failed"
+    assert "the loss became nan in step 4" in result["error"]
+    assert not (tmp_path / "run" / "artifact.golf").exists()
+
+
+def test_an_interrupted_run_says_so(tiny_run, tmp_path, golfzoo, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_module, "_update", interrupt)
+    status, output = golfzoo("run", tiny_run / "record.toml", "--out", tmp_path / "run")
+    assert status == 130
+    assert "golfzoo: interrupted" in output
+    assert result_of(tmp_path / "run")["status"] == "interrupted"
+
+
+def test_a_full_disk_leaves_nothing_half_written(tiny_run, tmp_path, golfzoo, monkeypatch):
+    from golfzoo.engine import files
+
+    original = files.os.fsync
+    calls = []
+
+    def full(descriptor):
+        calls.append(descriptor)
+        if len(calls) > 3:  # after record.toml, env.json and the weights
+            raise OSError(28, "No space left on device")
+        original(descriptor)
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    status, output = golfzoo("run", tiny_run / "record.toml", "--out", tmp_path / "run")
+    assert status == 1
+    assert "artifact.golf: cannot be written: No space left on device" in output
+    assert not [path.name for path in (tmp_path / "run").iterdir() if path.name.endswith((".partial", ".golf"))]
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_earlier_results_are_never_overwritten(tiny_run, golfzoo):
+    before = (tiny_run / "result.json").read_bytes()
+    status, output = golfzoo("run", tiny_run / "record.toml", "--out", tiny_run)
+    assert status == 2
+    assert f"golfzoo: --out {tiny_run}: exists already" in output
+    assert (tiny_run / "result.json").read_bytes() == before

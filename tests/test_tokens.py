@@ -1,0 +1,86 @@
+"""Bytes per token: against the oracle, and against the text itself."""
+
+import numpy as np
+import pytest
+import sentencepiece
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from golfzoo.corpus.build import build_dataset
+from golfzoo.engine.data import ValidationText
+from golfzoo.engine.errors import DataError
+from golfzoo.engine.shards import BOS
+from golfzoo.engine.tokens import BYTE260, open_tokenizer
+from oracle import count_bytes
+
+
+@pytest.fixture(scope="module")
+def model(data_root):
+    return data_root / "tokenizers" / "tiny_384_bpe.model"
+
+
+def test_every_pair_of_tokens_counts_as_the_oracle_says(model):
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(model))
+    tokenizer = open_tokenizer(model)
+    assert tokenizer.vocab_size == processor.vocab_size()
+    rng = np.random.default_rng(0)
+    previous, targets = rng.integers(0, tokenizer.vocab_size, (2, 5000))
+    previous[:400] = np.arange(400) % 8  # special tokens and byte pieces before everything
+    expected = [count_bytes(processor, int(p), int(t)) for p, t in zip(previous, targets, strict=True)]
+    assert tokenizer.count_bytes(previous, targets).tolist() == expected
+
+
+_texts = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\u2581\0"), min_size=1)
+
+
+@settings(deadline=None, max_examples=200)
+@given(_texts.filter(lambda text: text[0] != " "))
+def test_counted_bytes_are_the_text_s_bytes(model, text):
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(model))
+    tokens = np.array([BOS, *processor.encode(text)])
+    counted = open_tokenizer(model).count_bytes(tokens[:-1], tokens[1:])
+    assert counted.sum() == len(text.encode())
+
+
+def test_a_space_after_a_boundary_is_not_counted(model):
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(model))
+    tokenizer = open_tokenizer(model)
+    space = np.array([next(t for t in range(tokenizer.vocab_size) if processor.id_to_piece(t).startswith("\u2581i"))])
+    letters = len(processor.id_to_piece(int(space[0])).encode()) - 3
+    assert tokenizer.count_bytes(np.array([BOS]), space)[0] == letters
+    assert tokenizer.count_bytes(np.array([300]), space)[0] == letters + 1
+
+
+def test_byte260(tmp_path):
+    tokenizer = open_tokenizer(tmp_path / BYTE260)
+    assert tokenizer.vocab_size == 260
+    tokens = np.array([1, *(byte + 4 for byte in "naïve text".encode()), 1])
+    assert tokenizer.count_bytes(tokens[:-1], tokens[1:]).sum() == len("naïve text".encode())
+
+
+def test_bad_tokenizers_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"missing.model: no such tokenizer"):
+        open_tokenizer(tmp_path / "missing.model")
+    (tmp_path / "bad.model").write_bytes(b"not a model" * 50)
+    with pytest.raises(DataError, match=r"bad.model: not a SentencePiece model"):
+        open_tokenizer(tmp_path / "bad.model")
+
+
+def test_the_validation_text_and_its_documents(data_root, model):
+    folder = data_root / "datasets" / "tiny"
+    text = ValidationText(folder, open_tokenizer(model))
+    assert (text.tokens[text.starts[:-1]] == BOS).all()
+    assert text.starts[-1] == text.num_targets == len(text.tokens) - 1
+    assert text.total_bytes == text.target_bytes.sum()
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(model))
+    decoded = processor.decode([int(token) for token in text.tokens if token > 3])
+    assert text.total_bytes == len(decoded.encode())
+
+
+def test_a_dataset_that_states_another_total_is_refused(tmp_path):
+    build_dataset("d", lambda: iter(["one text", "two texts", "three"]), 260, tmp_path, lambda line: None, "test", 2)
+    folder = tmp_path / "datasets" / "d"
+    description = (folder / "dataset.json").read_text()
+    (folder / "dataset.json").write_text(description.replace('"val": 13', '"val": 14'))
+    with pytest.raises(DataError, match="has 14 bytes by its own account, and counts 13"):
+        ValidationText(folder, open_tokenizer(tmp_path / BYTE260))
