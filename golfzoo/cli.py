@@ -217,7 +217,10 @@ def check(name: str, tokenizer: str | None) -> None:
     from golfzoo.engine.data import data_root
 
     root = data_root()
-    counts = check_dataset(root / "datasets" / name, root / "tokenizers" / tokenizer if tokenizer else None)
+    folder = root / "datasets" / name
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such dataset; `golfzoo data list` shows what is there")
+    counts = check_dataset(folder, root / "tokenizers" / tokenizer if tokenizer else None)
     for split in ("train", "val"):
         click.echo(
             f"{split:5} {counts['documents'][split]:,} documents, {counts['tokens'][split]:,} tokens, "

@@ -118,9 +118,10 @@ class KeptStages(Stages):
         if stage == "train":
             write_whole(self.folder / "weights.safetensors", safetensors.torch.save(tensors))
         elif stage == "score":
-            columns = io.BytesIO()
-            np.savez_compressed(columns, **{name: column.numpy() for name, column in tensors.items()})
-            write_whole(self.folder / "documents.npz", columns.getvalue())
+            packed = io.BytesIO()
+            columns: Any = {name: column.numpy() for name, column in tensors.items()}
+            np.savez_compressed(packed, **columns)
+            write_whole(self.folder / "documents.npz", packed.getvalue())
 
 
 class Journal:
