@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
-from rich.box import HEAVY
+from rich.box import ROUNDED
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
@@ -85,7 +85,7 @@ class Display:
 def show_result(console: Console, result: dict[str, Any], published: dict[str, Any] | None) -> None:
     """The table at the end of a run: scores, bytes, seconds."""
     title = f"{result['record']}, seed {result['seed']}"
-    table = Table(title=title, title_justify="left", show_header=False, box=HEAVY if console.is_terminal else None)
+    table = Table(title=title, title_justify="left", show_header=False, box=ROUNDED if console.is_terminal else None)
     table.add_column(style="bold")
     table.add_column(justify="right")
     table.add_column()

@@ -89,6 +89,7 @@ def train(
             optimizer.load_state_dict(state)
 
     # ---- the loop ---------------------------------------------------------------------------------------------------
+    clock.emit({"event": "stage", "stage": "train"})
     cap = settings.max_wallclock_seconds or float("inf")
     elapsed = 0.0  # training seconds, the same on every process
     shown = 0.0
