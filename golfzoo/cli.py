@@ -166,6 +166,80 @@ def records(folder: Path, as_json: bool) -> None:
     click.echo(listing.records(discover(), folder, as_json))
 
 
+@main.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The submission's folder, which is made.")
+@click.option("--author", default="", help="For submission.json.")
+@click.option("--github-id", default="", help="For submission.json.")
+@click.option("--blurb", default="", help="A line about it, for submission.json and README.md.")
+@click.option("--force", is_flag=True, help="Pack what is over the limit or incomplete too, and mark it.")
+def pack(runs: tuple[Path, ...], out: Path, author: str, github_id: str, blurb: str, force: bool) -> None:
+    """Pack RUN into a folder that stands alone: code in one file, artifact, submission.json.
+
+    Further RUNs are the same record under other seeds; their results are reported beside the first one's.
+    """
+    from golfzoo.submission import write_submission
+    from golfzoo.zoo import discover
+
+    about = {"author": author, "github_id": github_id, "blurb": blurb}
+    submission, forced = write_submission(list(runs), out, discover(), about, force)
+    for line in forced:
+        click.echo(f"forced: {line}", err=True)
+    click.echo(
+        f"{out}: code {submission['bytes_code']:,} + model {submission['bytes_model']:,} = "
+        f"{submission['bytes_total']:,} of {submission['limit_bytes']:,} bytes, "
+        f"{submission['val_bpb']:.6f} bits per byte"
+    )
+
+
+@main.command()
+@click.argument("path", type=click.Path(path_type=Path), metavar="RUN|RECORD|ARTIFACT")
+@_profile
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def size(path: Path, profile: str | None, as_json: bool) -> None:
+    """Show where the bytes go: tensors by group, code by module, and the room that is left.
+
+    An ARTIFACT is read with the record.toml that lies beside it.
+    """
+    from golfzoo import sizes
+    from golfzoo.display import show_sizes
+
+    if path.suffix == ".toml":
+        record, artifact = _load(str(path), (), profile, quiet=as_json), None
+    else:
+        artifact = path / "artifact.golf" if path.is_dir() else path
+        if not artifact.is_file():
+            raise UsageError(f"{artifact}: no such file")
+        record = _load(str(artifact.with_name("record.toml")), (), "none")
+    measured = sizes.measure(record, artifact.read_bytes() if artifact else None, str(artifact))
+    if as_json:
+        click.echo(json.dumps(measured, indent=1))
+    else:
+        show_sizes(measured)
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path), metavar="RUN|FOLDER")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def verify(folder: Path, as_json: bool) -> None:
+    """Check that the score of a RUN, or of a packed submission in FOLDER, holds.
+
+    Runs the probes in a fresh process, from the artifact and the validation data alone. A submission's own code is run
+    there too. Ends with status 0 only if every probe holds.
+    """
+    from golfzoo.display import show_verdicts
+    from golfzoo.verify.referee import report, verify
+    from golfzoo.zoo import discover
+
+    verdicts, notes = verify(folder, discover())
+    reported = report(verdicts, notes)
+    if as_json:
+        click.echo(json.dumps(reported, indent=1))
+    else:
+        show_verdicts(verdicts, notes)
+    sys.exit(0 if reported["holds"] else 1)
+
+
 @main.group()
 def data() -> None:
     """Build, list and check datasets. They lie under $GOLFZOO_DATA, or ./data."""

@@ -45,7 +45,7 @@ class Record:
         return str(self.tables["record"]["profile"])
 
     def to_toml(self) -> str:
-        return tomli_w.dumps(_without_none(self.tables))
+        return tomli_w.dumps(without_none(self.tables))
 
 
 def load_record(path: str, zoo: Zoo, overrides: tuple[str, ...] = (), profile: str = "none") -> Record:
@@ -182,10 +182,10 @@ def _find_component(kind: str, table: dict[str, Any], where: str, zoo: Zoo, prob
         return None
 
 
-def _without_none(table: dict[str, Any]) -> dict[str, Any]:
+def without_none(table: dict[str, Any]) -> dict[str, Any]:
     """TOML has no null: an option that is None is left out, which reads back as its default, None."""
     return {
-        key: _without_none(value) if isinstance(value, dict) else value
+        key: without_none(value) if isinstance(value, dict) else value
         for key, value in table.items()
         if value is not None
     }

@@ -4,6 +4,9 @@ from typing import Literal
 
 from golfzoo.config import Config, option
 
+# What becomes part of a path: it cannot leave its folder.
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+
 
 class Published(Config):
     """A score published elsewhere, for comparison."""
@@ -14,15 +17,16 @@ class Published(Config):
 
 
 class RecordTable(Config):
-    name: str = option(..., "names the run's folder; letters, digits, - and _", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: str = option(..., "names the run's folder; letters, digits, - and _", pattern=_NAME)
     summary: str = option("", "one line for `golfzoo records`")
     published: Published | None = option(None, "the published result that this record reproduces")
+    seeds: tuple[int, ...] = option((), "every seed that will be run and reported; empty: only [train].seed")
     profile: str = option("none", "the profile that was laid over it; set when a record is resolved")
 
 
 class DataTable(Config):
-    dataset: str = option(..., "folder under <root>/datasets; the root is $GOLFZOO_DATA or ./data", min_length=1)
-    tokenizer: str = option(..., "file under <root>/tokenizers, or byte260", min_length=1)
+    dataset: str = option(..., "folder under <root>/datasets; the root is $GOLFZOO_DATA or ./data", pattern=_NAME)
+    tokenizer: str = option(..., "file under <root>/tokenizers, or byte260", pattern=_NAME)
 
 
 class TrainTable(Config):
@@ -56,6 +60,7 @@ class EvalTable(Config):
     context: int = option(1024, "window length in tokens", ge=1)
     stride: int = option(1024, "newly scored tokens per window; = context for a flat evaluation", ge=1)
     isolate_documents: bool = option(False, "windows never cross a document start (BOS)")
+    max_seconds: float = option(600.0, "evaluation time at most, as `golfzoo verify` checks it", gt=0)
     batch_sequences: int = option(64, "windows, or documents under adaptation, scored at once", ge=1)
 
     def check(self) -> None:
@@ -65,6 +70,7 @@ class EvalTable(Config):
 
 class SizeTable(Config):
     limit_bytes: int = option(16_000_000, "code plus compressed model", ge=1)
+    count_tokenizer: bool = option(False, "count the tokenizer's file too")
 
 
 TABLES: dict[str, type[Config]] = {

@@ -28,7 +28,7 @@ from golfzoo.engine.run import run, score_only
 from golfzoo.engine.stages import Stages
 from golfzoo.errors import PluginError, UsageError
 from golfzoo.folder import RESULT_SCHEMA, describe_components, describe_environment, write_json
-from golfzoo.pack import code_bytes
+from golfzoo.pack import code_hashes, pack_code
 from golfzoo.record import Record
 
 Listener = Callable[[dict[str, Any]], None]
@@ -54,9 +54,10 @@ def work(record: Record, folder: Path, world: World, listen: Listener | None = N
             result["dataset"] = fingerprint(data_paths(plan.data)[0])
             if first:
                 environment = describe_environment(record, device, world.size)
-                write_json(folder / "env.json", {**environment, "dataset": result["dataset"]})
+                environment |= {"dataset": result["dataset"], "code": code_hashes(record)}
+                write_json(folder / "env.json", environment)
             stages = KeptStages(folder) if first else Stages()
-            result |= run(plan, bind_parts(record), world, folder, code_bytes(record), stages, journal.emit)
+            result |= run(plan, bind_parts(record), world, folder, len(pack_code(record)), stages, journal.emit)
             result["status"] = "completed"
         except KeyboardInterrupt:
             result["status"] = "interrupted"

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from golfzoo.engine.data import ValidationText
+from golfzoo.engine.data import open_validation
 from golfzoo.engine.distributed import World
 from golfzoo.engine.errors import RunError
 from golfzoo.engine.evaluate import evaluate, flat_walk, plan_windows
@@ -24,7 +24,7 @@ def walk(context, stride, isolate=True, batch=3):
 
 @pytest.fixture(scope="module")
 def text(data_root):
-    return ValidationText(
+    return open_validation(
         data_root / "datasets" / "tiny", open_tokenizer(data_root / "tokenizers" / "tiny_384_bpe.model")
     )
 

@@ -11,7 +11,7 @@ import torch
 import oracle
 from golfzoo.engine.batches import TrainingText
 from golfzoo.engine.clock import Clock
-from golfzoo.engine.data import ValidationText
+from golfzoo.engine.data import open_validation
 from golfzoo.engine.distributed import World
 from golfzoo.engine.evaluate import evaluate, flat_walk
 from golfzoo.engine.model import build_model
@@ -43,7 +43,7 @@ def small(data_root, zoo, tmp_path_factory):
         parts=bind_parts(record),
         tokenizer=tokenizer,
         folder=data_root / "datasets" / "tiny",
-        text=ValidationText(data_root / "datasets" / "tiny", tokenizer),
+        text=open_validation(data_root / "datasets" / "tiny", tokenizer),
     )
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from golfzoo.corpus.build import build_dataset
-from golfzoo.engine.data import ValidationText
+from golfzoo.engine.data import open_validation
 from golfzoo.engine.errors import DataError
 from golfzoo.engine.shards import BOS
 from golfzoo.engine.tokens import BYTE260, open_tokenizer
@@ -68,7 +68,7 @@ def test_bad_tokenizers_are_refused(tmp_path):
 
 def test_the_validation_text_and_its_documents(data_root, model):
     folder = data_root / "datasets" / "tiny"
-    text = ValidationText(folder, open_tokenizer(model))
+    text = open_validation(folder, open_tokenizer(model))
     assert (text.tokens[text.starts[:-1]] == BOS).all()
     assert text.starts[-1] == text.num_targets == len(text.tokens) - 1
     assert text.total_bytes == text.target_bytes.sum()
@@ -83,4 +83,4 @@ def test_a_dataset_that_states_another_total_is_refused(tmp_path):
     description = (folder / "dataset.json").read_text()
     (folder / "dataset.json").write_text(description.replace('"val": 13', '"val": 14'))
     with pytest.raises(DataError, match="has 14 bytes by its own account, and counts 13"):
-        ValidationText(folder, open_tokenizer(tmp_path / BYTE260))
+        open_validation(folder, open_tokenizer(tmp_path / BYTE260))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from golfzoo.engine.data import ValidationText, describe_dataset
+from golfzoo.engine.data import describe_dataset, open_validation
 from golfzoo.engine.errors import DataError
 from golfzoo.engine.shards import BOS, HEADER_BYTES, TokenStream, find_shards
 from golfzoo.engine.tokens import BYTE260, Tokenizer, open_tokenizer
@@ -36,11 +36,11 @@ def check_dataset(folder: Path, tokenizer_file: Path | None = None) -> dict[str,
     check_inputs(folder, tokenizer_file)
     tokenizer = open_tokenizer(tokenizer_file)
     for name, digest in describe_dataset(folder).get("shards", {}).items():
-        if _sha256(folder / name) != digest:
+        if Path(name).name != name or not (folder / name).is_file() or _sha256(folder / name) != digest:
             raise DataError(
                 f"{folder / name}: its contents are not what dataset.json says (sha256); fetch or build it again"
             )
-    val = ValidationText(folder, tokenizer)
+    val = open_validation(folder, tokenizer)
     train_tokens, train_documents, train_bytes = _count(TokenStream(folder, "train"), tokenizer)
     return {
         "documents": {"train": train_documents, "val": len(val.starts) - 1},
@@ -59,15 +59,20 @@ def tokenizer_of(folder: Path) -> str:
 
 
 def fingerprint(folder: Path) -> dict[str, Any]:
-    """What identifies a dataset: for each split its tokens, and a hash over the names, sizes, beginnings and ends of
-    its shards. Whole shards are not read: the challenge's data are 16 GB."""
+    """What identifies a dataset: for each split its tokens, and a hash over its shards.
+
+    Validation shards are hashed whole; of training shards, 16 GB in the challenge, sizes, beginnings and ends.
+    """
     prints: dict[str, Any] = {"name": folder.name}
     for split in ("train", "val"):
         stream = TokenStream(folder, split)
         digest = hashlib.sha256()
         for path in stream.paths:
+            digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+            if split == "val":
+                digest.update(_sha256(path).encode())
+                continue
             with open(path, "rb") as file:
-                digest.update(f"{path.name} {path.stat().st_size}\n".encode())
                 digest.update(file.read(HEADER_BYTES + _SAMPLE_BYTES))
                 file.seek(max(0, path.stat().st_size - _SAMPLE_BYTES))
                 digest.update(file.read())

@@ -34,14 +34,14 @@ def encode_model(
     header = json.dumps({**parts.names, "metadata": metadata}, sort_keys=True, separators=(",", ":")).encode()
     if len(header) > 0xFFFF:
         raise RunError(f"quantizer metadata takes {len(header)} bytes of JSON; tensors are the place for data")
-    body = struct.pack("<H", len(header)) + header + parts.compressor.compress(_to_bytes(tensors))
+    body = struct.pack("<H", len(header)) + header + parts.compressor.compress(to_bytes(tensors))
     return struct.pack("<4sBI", MAGIC, VERSION, zlib.crc32(body)) + body
 
 
 def decode_model(data: bytes, parts: Any, template: Tensors, roles: dict[str, str], where: str) -> Tensors:
     """The state in an artifact; the inverse of encode_model and quantize. Raises ArtifactError, naming the file."""
     try:
-        tensors, metadata = _read(data, parts, parts.quantizer.layout(template, roles))
+        tensors, metadata = read_tensors(data, parts, parts.quantizer.layout(template, roles))
         try:
             return parts.quantizer.dequantize(tensors, metadata)
         except Exception as error:
@@ -50,7 +50,7 @@ def decode_model(data: bytes, parts: Any, template: Tensors, roles: dict[str, st
         raise ArtifactError(f"{where}: {error}") from None
 
 
-def _read(data: bytes, parts: Any, layout: Tensors) -> tuple[Tensors, dict[str, Any]]:
+def read_tensors(data: bytes, parts: Any, layout: Tensors) -> tuple[Tensors, dict[str, Any]]:
     """The quantizer's tensors and metadata. `layout` has their names, types and shapes, on the meta device."""
     if len(data) < _HEAD.size:
         raise ArtifactError(f"truncated: {len(data)} bytes, and its head alone is {_HEAD.size}")
@@ -93,7 +93,7 @@ def check_layout(tensors: Tensors, layout: Tensors) -> None:
         raise RunError(f"the quantizer returned other tensors than it laid out: {', '.join(differing[:5])}")
 
 
-def _to_bytes(tensors: Tensors) -> bytes:
+def to_bytes(tensors: Tensors) -> bytes:
     return b"".join(tensors[name].contiguous().view(-1).view(torch.uint8).numpy().tobytes() for name in _order(tensors))
 
 

@@ -22,36 +22,43 @@ def data_paths(data: Any) -> tuple[Path, Path]:
 
 
 class ValidationText:
-    """The whole validation text. Target t is token t + 1, predicted from the tokens up to t.
+    """A text to be scored. Target t is token t + 1, predicted from the tokens up to t.
 
-    tokens       (num_targets + 1,) uint16
-    starts       position of every document's first token (BOS), then num_targets
-    total_bytes  bytes of all targets; where the dataset states its own total, the two are equal or this raises
+    tokens        (num_targets + 1,) uint16
+    starts        position of every document's first token (BOS), then num_targets
+    target_bytes  (num_targets,), and total_bytes their sum
     """
 
-    def __init__(self, folder: Path, tokenizer: Tokenizer) -> None:
-        stream = TokenStream(folder, "val")
-        self.tokens = stream.read(0, len(stream))
-        self.tokenizer = tokenizer
-        self.num_targets = len(self.tokens) - 1
-        if self.num_targets < 1:
-            raise DataError(f"{folder}: {len(self.tokens)} validation tokens; there is nothing to predict")
-        if self.tokens.max() >= tokenizer.vocab_size:
-            raise outside_vocabulary(stream, 0, self.tokens, tokenizer.vocab_size)
+    def __init__(self, tokens: np.ndarray, tokenizer: Tokenizer) -> None:
+        self.tokens, self.tokenizer = tokens, tokenizer
+        self.num_targets = len(tokens) - 1
         starts = np.flatnonzero(self.tokens[:-1] == BOS)
         if len(starts) == 0 or starts[0] != 0:
             starts = np.concatenate([[0], starts])
         self.starts = np.append(starts, self.num_targets)
         self.target_bytes = tokenizer.count_bytes(self.tokens[:-1], self.tokens[1:])
         self.total_bytes = int(self.target_bytes.sum(dtype=np.int64))
-        if self.total_bytes == 0:
-            raise DataError(f"{folder}: the validation text counts 0 bytes under tokenizer {tokenizer.name}")
-        stated = describe_dataset(folder).get("bytes", {}).get("val")
-        if stated is not None and stated != self.total_bytes:
-            raise DataError(
-                f"{folder}: its validation text has {stated} bytes by its own account, and counts {self.total_bytes} "
-                f"under tokenizer {tokenizer.name}; one of the two belongs to another dataset"
-            )
+
+
+def open_validation(folder: Path, tokenizer: Tokenizer) -> ValidationText:
+    """The whole validation text of a dataset. Where the dataset states its total of bytes, the two are equal or this
+    raises."""
+    stream = TokenStream(folder, "val")
+    tokens = stream.read(0, len(stream))
+    if len(tokens) < 2:
+        raise DataError(f"{folder}: {len(tokens)} validation tokens; there is nothing to predict")
+    if tokens.max() >= tokenizer.vocab_size:
+        raise outside_vocabulary(stream, 0, tokens, tokenizer.vocab_size)
+    text = ValidationText(tokens, tokenizer)
+    if text.total_bytes == 0:
+        raise DataError(f"{folder}: the validation text counts 0 bytes under tokenizer {tokenizer.name}")
+    stated = describe_dataset(folder).get("bytes", {}).get("val")
+    if stated is not None and stated != text.total_bytes:
+        raise DataError(
+            f"{folder}: its validation text has {stated} bytes by its own account, and counts {text.total_bytes} "
+            f"under tokenizer {tokenizer.name}; one of the two belongs to another dataset"
+        )
+    return text
 
 
 def describe_dataset(folder: Path) -> dict[str, Any]:

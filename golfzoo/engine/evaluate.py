@@ -74,6 +74,7 @@ def evaluate(
             if learns:
                 lessons = torch.from_numpy(scored & windows.continues[:, None]).to(world.device)
                 adaptor.learn(nll, lessons)
+                ledger.updates += 1
         if progress:
             progress(ledger.entries, text.num_targets)
     if adaptor:

@@ -14,6 +14,8 @@ class Score:
     """A finished evaluation: nats per token, bits per byte, and what they were counted over.
 
     documents   per document, in the order of the text: tokens, bytes and nats, each (documents,)
+    nats        of every target, (tokens,)
+    updates     how often the adaptor learned, over all processes
     """
 
     val_loss: float
@@ -21,6 +23,8 @@ class Score:
     tokens: int
     bytes: int
     documents: dict[str, np.ndarray]
+    nats: np.ndarray
+    updates: int
 
     def brief(self) -> dict[str, float]:
         return {"val_loss": self.val_loss, "val_bpb": self.val_bpb}
@@ -34,6 +38,7 @@ class Ledger:
         self.nats = np.zeros(text.num_targets, dtype=np.float32)
         self.written = np.zeros(text.num_targets, dtype=np.uint8)
         self.entries = 0
+        self.updates = 0
 
     def write(self, targets: np.ndarray, nats: np.ndarray) -> None:
         """Enter the losses of some targets, both (n,). A target that has one already is an error."""
@@ -47,7 +52,7 @@ class Ledger:
         """The score, from the ledgers of all processes. Every target must have been scored by exactly one of them."""
         written = world.sum(self.written)
         nats = world.sum(self.nats).astype(np.float64)
-        entries = int(world.gather([self.entries]).sum())
+        entries, updates = map(int, world.gather([self.entries, self.updates]).sum(axis=0))
         if entries != len(written) or not (written == 1).all():
             wrong = int(np.argmax(written != 1))
             raise RunError(
@@ -65,4 +70,4 @@ class Ledger:
         if num_bytes != self.text.total_bytes:
             raise RunError(f"scored {num_bytes} bytes, and the validation text has {self.text.total_bytes}")
         total = float(nats.sum())
-        return Score(total / len(nats), total / np.log(2) / num_bytes, len(nats), num_bytes, documents)
+        return Score(total / len(nats), total / np.log(2) / num_bytes, len(nats), num_bytes, documents, nats, updates)

@@ -1,5 +1,6 @@
 """Making the record's model, and loading weights into it."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -29,6 +30,21 @@ def build_model(architecture: Callable[..., Any], vocab_size: int, world: World)
             if roles[name] == "embedding":
                 parameter.data = parameter.data.to(torch.bfloat16)
     return model, roles
+
+
+def digest(state: Mapping[str, torch.Tensor]) -> str:
+    """A SHA-256 of names and exact values: whether two models are the same to the bit."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def distance(state: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> float:
+    """How far apart two states are, relative to the first: |a - b| / |a| over all their values."""
+    apart = sum((state[name].double() - other[name].cpu().double()).square().sum().item() for name in state)
+    return (apart / sum(state[name].double().square().sum().item() for name in state)) ** 0.5
 
 
 def load_weights(model: nn.Module, state: Mapping[str, torch.Tensor], where: str) -> None:

@@ -15,12 +15,12 @@ import torch
 from golfzoo.engine.artifact import decode_model, encode_model, on_meta
 from golfzoo.engine.batches import TrainingText
 from golfzoo.engine.clock import Clock, Emit
-from golfzoo.engine.data import ValidationText, data_paths
+from golfzoo.engine.data import ValidationText, data_paths, open_validation
 from golfzoo.engine.distributed import World
 from golfzoo.engine.evaluate import evaluate, flat_walk
 from golfzoo.engine.files import write_whole
 from golfzoo.engine.ledger import Score
-from golfzoo.engine.model import build_model, load_weights
+from golfzoo.engine.model import build_model, digest, distance, load_weights
 from golfzoo.engine.parts import Parts
 from golfzoo.engine.size import count_bytes
 from golfzoo.engine.stages import Stages
@@ -38,7 +38,7 @@ def run(
     check_batch(plan.train, world.size)
     folder, tokenizer_file = data_paths(plan.data)
     tokenizer = open_tokenizer(tokenizer_file)
-    text = ValidationText(folder, tokenizer)
+    text = open_validation(folder, tokenizer)
     stream = TrainingText(folder, tokenizer, plan.train, world)
 
     # ---- the model and its optimizers -------------------------------------------------------------------------------
@@ -61,13 +61,14 @@ def run(
             tensors, metadata = parts.quantizer.quantize(weights, roles)
         with clock.stage("compress"):
             write_whole(path, encode_model(tensors, metadata, parts, on_meta(weights), roles))
-    del weights, optimizers
 
-    # ---- read the artifact back from the disk: the trained weights are not what is scored ----------------------------
+    # ---- read the artifact back from the disk: what is scored from here on is what was read --------------------------
     with clock.stage("load"):
         artifact = world.share(path.read_bytes() if world.rank == 0 else None)
-        load_weights(model, decode_model(artifact, parts, on_meta(model.state_dict()), roles, str(path)), str(path))
-    size = count_bytes(len(artifact), code_bytes, plan.size.limit_bytes)
+        load_weights(model, decode_model(artifact, parts, on_meta(weights), roles, str(path)), str(path))
+    quantizer_changed = distance(weights, model.state_dict())
+    del weights, optimizers
+    size = count_bytes(len(artifact), code_bytes, tokenizer.file_bytes, plan.size)
     emit({"event": "size", **size})
 
     # ---- score ------------------------------------------------------------------------------------------------------
@@ -81,6 +82,8 @@ def run(
         **final.brief(),
         "stages": {"trained": trained["score"], "roundtrip": roundtrip.brief(), "final": final.brief()},
         "bytes": size,
+        "model_sha256": digest(model.state_dict()),
+        "receipts": {"quantizer_changed": quantizer_changed, "adaptor_updates": final.updates},
         "tokens_scored": final.tokens,
         "bytes_scored": final.bytes,
         "steps": trained["steps"],
@@ -90,7 +93,6 @@ def run(
 
 def final_score(model: Any, text: ValidationText, plan: Any, parts: Parts, world: World, clock: Clock) -> Score:
     """The score that counts, walked as [eval] says and adapted as [adaptor] says."""
-
     said = time.perf_counter()
 
     def progress(done: int, total: int) -> None:
@@ -118,7 +120,8 @@ def score_only(
     clock = Clock(world, emit)
     folder, tokenizer_file = data_paths(plan.data)
     tokenizer = open_tokenizer(tokenizer_file)
-    text = ValidationText(folder, tokenizer)
+    text = open_validation(folder, tokenizer)
+    seed_everything(plan.train.seed)
     model, roles = build_model(parts.architecture, tokenizer.vocab_size, world)
     with clock.stage("load"):
         load_weights(model, read_state(on_meta(model.state_dict()), roles), where)

@@ -17,7 +17,7 @@ import torch
 
 from golfzoo.corpus.build import build_dataset
 from golfzoo.corpus.sources import stdlib_documents
-from golfzoo.engine.data import ValidationText
+from golfzoo.engine.data import open_validation
 from golfzoo.engine.distributed import World
 from golfzoo.engine.evaluate import evaluate
 from golfzoo.engine.parts import namespace
@@ -96,7 +96,9 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         build_dataset("bench", lambda: iter(list(stdlib_documents())[:200]), 1024, root, lambda line: None, "", 2)
-        text = ValidationText(root / "datasets" / "bench", open_tokenizer(root / "tokenizers" / "bench_1024_bpe.model"))
+        text = open_validation(
+            root / "datasets" / "bench", open_tokenizer(root / "tokenizers" / "bench_1024_bpe.model")
+        )
     keep = int(np.searchsorted(text.starts, arguments.tokens))
     text.starts = np.append(text.starts[:keep], text.starts[keep])
     text.num_targets = int(text.starts[-1])

@@ -1,0 +1,109 @@
+"""Where the bytes go: the tensors of an artifact by group, the modules of the code, and the room that is left."""
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from golfzoo.engine.artifact import on_meta, read_tensors, to_bytes
+from golfzoo.engine.data import data_paths
+from golfzoo.engine.distributed import World
+from golfzoo.engine.errors import ArtifactError
+from golfzoo.engine.model import build_model
+from golfzoo.engine.parts import Parts, namespace
+from golfzoo.engine.size import count_bytes
+from golfzoo.engine.tokens import Tokenizer, open_tokenizer
+from golfzoo.pack import module_bytes, pack_code
+from golfzoo.record import Record
+from golfzoo.worker import bind_parts
+
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Tensors of one name, over all layers. Sizes in bytes; `compressed` and `entropy` are None without an artifact.
+
+    raw         as float32
+    quantized   as the quantizer stores them
+    compressed  by the record's compressor, on their own
+    entropy     the zeroth-order bound: what an ideal coder needs that knows each tensor's histogram of symbols
+    """
+
+    name: str
+    parameters: int
+    raw: int
+    quantized: int
+    compressed: int | None
+    entropy: int | None
+
+
+def measure(record: Record, artifact: bytes | None, where: str = "") -> dict[str, Any]:
+    """Everything `golfzoo size` prints. Without an artifact, what can be told of a model that is not trained yet."""
+    tokenizer = open_tokenizer(data_paths(namespace(record.tables["data"]))[1])
+    parts, template, roles = _template(record, tokenizer)
+    tensors = parts.quantizer.layout(template, roles)
+    if artifact is not None:
+        try:
+            tensors, _ = read_tensors(artifact, parts, tensors)
+        except ArtifactError as error:
+            raise ArtifactError(f"{where}: {error}") from None
+    groups: dict[str, list[str]] = {}
+    for name in template:
+        groups.setdefault(re.sub(r"\.\d+\.", ".*.", name), []).append(name)
+    rows = [_group(name, members, template, tensors, parts, artifact is not None) for name, members in groups.items()]
+    code = pack_code(record)
+    model = len(artifact) if artifact is not None else 0
+    size = count_bytes(model, len(code), tokenizer.file_bytes, namespace(record.tables["size"]))
+    return {
+        "groups": [vars(row) for row in rows],
+        "modules": module_bytes(record),
+        "bytes": size,
+        "headroom": size["limit"] - size["total"],
+    }
+
+
+def _template(record: Record, tokenizer: Tokenizer) -> tuple[Parts, Tensors, dict[str, str]]:
+    parts = bind_parts(record)
+    world = World(0, 1, torch.device("cpu"), bf16=False)
+    model, roles = build_model(parts.architecture, tokenizer.vocab_size, world)
+    return parts, on_meta(model.state_dict()), roles
+
+
+def _group(name: str, members: list[str], template: Tensors, tensors: Tensors, parts: Parts, decoded: bool) -> Group:
+    """A tensor of the quantizer's belongs to the parameter whose name its own starts with."""
+    stored = {
+        key: tensor
+        for key, tensor in tensors.items()
+        if max((other for other in template if key == other or key.startswith(other + ".")), key=len, default="")
+        in members
+    }
+    return Group(
+        name=name,
+        parameters=sum(template[member].numel() for member in members),
+        raw=sum(4 * template[member].numel() for member in members),
+        quantized=sum(tensor.nbytes for tensor in stored.values()),
+        compressed=len(parts.compressor.compress(to_bytes(stored))) if decoded else None,
+        entropy=round(sum(map(_entropy_bytes, stored.values()))) if decoded else None,
+    )
+
+
+def _entropy_bytes(tensor: torch.Tensor) -> float:
+    """The zeroth-order entropy of a tensor's symbols, over all of them, in bytes; floats count as they are."""
+    if tensor.is_floating_point() or tensor.numel() == 0:
+        return float(tensor.nbytes)
+    counts = np.unique(tensor.numpy(), return_counts=True)[1]
+    return float(-(counts * np.log2(counts / tensor.numel())).sum() / 8)
+
+
+def heaviest(measured: dict[str, Any], count: int = 5) -> list[str]:
+    """The groups and modules that weigh most, as lines."""
+    groups = Counter({row["name"]: row["compressed"] or row["quantized"] for row in measured["groups"]})
+    modules = Counter(measured["modules"])
+    return [
+        *(f"tensors {name}: {size:,} bytes" for name, size in groups.most_common(count)),
+        *(f"module {name}: {size:,} bytes" for name, size in modules.most_common(count)),
+    ]

@@ -1,0 +1,217 @@
+"""The probes that run the model. Each takes the scene and gives a verdict; the whole evaluation path is what they test,
+the adaptor included."""
+
+import itertools
+from typing import Any
+
+import numpy as np
+import torch
+
+from golfzoo.engine.artifact import encode_model, on_meta
+from golfzoo.engine.data import ValidationText
+from golfzoo.engine.ledger import Score
+from golfzoo.engine.model import digest, distance
+from golfzoo.engine.tokens import Tokenizer
+from golfzoo.verify.scene import Scene
+from golfzoo.verify.verdict import Verdict
+
+_ROUNDS = 4
+_PROBED_DOCUMENTS = 200
+_DETERMINISM_TOKENS = 50_000
+
+
+def check_score(scene: Scene, fresh: Score, shipped: float | None) -> Verdict:
+    """`shipped` is what a submission's own train_gpt.py said, in another process."""
+    claimed = scene.claim["val_bpb"]
+    tolerance = 1e-6 if scene.exact else 1e-3 * claimed
+    figure = f"reported {claimed:.8f}, afresh {fresh.val_bpb:.8f}"
+    holds = abs(fresh.val_bpb - claimed) <= tolerance and abs(fresh.val_loss - scene.claim["val_loss"]) <= 2 * tolerance
+    if shipped is not None:
+        figure += f", by its own code {shipped:.8f}"
+        holds = holds and abs(shipped - claimed) <= tolerance + 1e-8
+    return Verdict(
+        "score", holds, figure + ("" if scene.exact else f"; other device or versions, within {tolerance:.4f}")
+    )
+
+
+def check_coverage(scene: Scene, fresh: Score) -> Verdict:
+    claimed = scene.claim["tokens_scored"]
+    holds = fresh.tokens == scene.text.num_targets == claimed
+    return Verdict("coverage", holds, f"{fresh.tokens:,} targets scored once each, {claimed:,} reported")
+
+
+def check_bytes(scene: Scene, fresh: Score, decode: Any, stated: dict[str, Any]) -> Verdict:
+    """`decode` turns token ids into the bytes of their text; `stated` is the dataset's own description."""
+    text, claimed = scene.text, scene.claim["bytes_scored"]
+    wrong = []
+    for number in range(min(_PROBED_DOCUMENTS, len(text.starts) - 1)):
+        start, end = text.starts[number], text.starts[number + 1]
+        decoded = decode(text.tokens[start : end + 1].tolist())
+        counted = int(text.target_bytes[start:end].sum(dtype=np.int64))
+        # A space right after BOS is not counted: SentencePiece may have put it there itself.
+        if counted not in (len(decoded), len(decoded) - decoded.startswith(b" ")):
+            wrong.append(f"document {number} counts {counted:,} bytes and is {len(decoded):,} long")
+    figure = f"{fresh.bytes:,} counted, {claimed:,} reported"
+    raw = stated.get("text_bytes", {}).get("val")
+    if raw and raw != fresh.bytes:
+        figure += f"; {fresh.bytes / raw:.4f} of the text before it was normalized"
+    return Verdict("bytes", not wrong and fresh.bytes == text.total_bytes == claimed, "; ".join([figure, *wrong[:1]]))
+
+
+def check_causality(scene: Scene) -> Verdict:
+    """Change every token after a position, in every document at once; nothing up to it may change. Several rounds."""
+    plain = scene.score(scene.small).nats
+    bounds = scene.bounds(scene.small)
+    rng = np.random.default_rng(0)
+    worst, compared = 0.0, 0
+    for number in range(_ROUNDS):
+        cuts = [int(rng.integers(start, end)) for start, end in itertools.pairwise(bounds)]
+        before, after = _around(scene.small, bounds, cuts)
+        changed = scene.score(scene.change(scene.small, after, seed=number)).nats
+        worst = max(worst, float(np.abs(changed - plain)[before].max(initial=0.0)))
+        compared += int(before.sum())
+    holds = worst <= scene.tolerance
+    return Verdict("causality", holds, f"{compared:,} scores compared, {worst:.2g} nats the largest change")
+
+
+def check_score_first(scene: Scene) -> Verdict:
+    """Causality at the seams between chunks, to the bit; and an adaptor kept from learning must change nothing."""
+    plain = scene.score(scene.small).nats
+    bounds, stride = scene.bounds(scene.small), scene.plan.eval.stride
+    worst = 0.0
+    for number in range(_ROUNDS):
+        # The last target of a chunk is token start + (number + 1) * stride.
+        cuts = [min(start + (number + 1) * stride, end) - 1 for start, end in itertools.pairwise(bounds)]
+        before, after = _around(scene.small, bounds, cuts)
+        changed = scene.score(scene.change(scene.small, after, seed=number)).nats
+        worst = max(worst, float(np.abs(changed - plain)[before].max(initial=0.0)))
+    figure = f"{worst:.2g} nats the largest change before a changed chunk"
+    if scene.parts.adaptor is None:
+        return Verdict("score first", worst <= _to_the_bit(scene), figure + "; no adaptor")
+    # A window at a time: with and without an adaptor, batches then have the same shapes.
+    without = scene.score(scene.small, adaptor=None, batch_sequences=1).nats
+    unlearned = scene.score(scene.small, adaptor=Idle(scene.parts.adaptor), batch_sequences=1).nats
+    idle = float(np.abs(unlearned - without).max())
+    holds = worst <= _to_the_bit(scene) and idle <= scene.tolerance
+    return Verdict("score first", holds, f"{figure}; {idle:.2g} by an adaptor that learned nothing")
+
+
+class Idle:
+    """An adaptor that is kept from learning."""
+
+    def __init__(self, adaptor: Any) -> None:
+        self.start, self.reset, self.finish = adaptor.start, adaptor.reset, adaptor.finish
+
+    def learn(self, nll: torch.Tensor, scored: torch.Tensor) -> None:
+        """Learn nothing."""
+
+
+def check_normalization(scene: Scene) -> Verdict:
+    """At a position, put every token of the vocabulary in turn; the probabilities must sum to 1. One position lies in a
+    first chunk; one in a second, which an adaptor has learned for, so that it has to be scored token by token."""
+    tokenizer, walk = scene.small.tokenizer, {"context": 32, "stride": 16}
+    length = min(25, len(scene.small.tokens))
+    tokens = np.tile(scene.small.tokens[:length], (tokenizer.vocab_size, 1))
+    tokens[:, length // 2 - 3] = np.arange(tokenizer.vocab_size)
+    together = scene.score(_documents(tokens, tokenizer), **walk).nats
+    sums = [np.exp(-together[length // 2 - 4 :: length]).sum()]
+    tokens = np.tile(scene.small.tokens[:length], (tokenizer.vocab_size, 1))
+    tokens[:, length - 4] = np.arange(tokenizer.vocab_size)
+    alone = [scene.score(_documents(row[None], tokenizer), batch_sequences=1, **walk).nats for row in tokens]
+    sums.append(sum(float(np.exp(-nats[length - 5])) for nats in alone))
+    holds = all(abs(total - 1) <= 1e-3 for total in sums)
+    return Verdict("normalization", holds, "sums of " + " and ".join(f"{total:.6f}" for total in sums))
+
+
+def _documents(tokens: np.ndarray, tokenizer: Tokenizer) -> ValidationText:
+    """A text of documents of equal length, (documents, length), whatever tokens are in them."""
+    text = ValidationText(np.append(tokens.reshape(-1), tokens[0, 0]), tokenizer)
+    text.starts = np.arange(0, tokens.size + 1, tokens.shape[1])
+    return text
+
+
+def check_isolation(scene: Scene) -> Verdict:
+    """Change the contents of every other document; the ones between must not notice."""
+    if not scene.plan.eval.isolate_documents:
+        return Verdict("isolation", None, "the record does not isolate documents")
+    plain, starts = scene.score(scene.small).nats, scene.small.starts
+    document = np.searchsorted(starts, np.arange(scene.small.num_targets), side="right") - 1
+    worst = 0.0
+    for parity in (0, 1):
+        of_token = np.append(document, document[-1] + 1)
+        changed = scene.score(scene.change(scene.small, of_token % 2 == parity, seed=parity)).nats
+        worst = max(worst, float(np.abs(changed - plain)[document % 2 != parity].max(initial=0.0)))
+    return Verdict("isolation", worst <= scene.tolerance, f"{worst:.2g} nats the largest change")
+
+
+def check_round_trip(scene: Scene, opened: list[str]) -> Verdict:
+    """The same bytes come out again; every weight follows from the artifact's tensors; no other file was read."""
+    again = encode_model(scene.tensors, scene.metadata, scene.parts, on_meta(scene.start), scene.roles)
+    found = digest(scene.state)
+    blank = {name: torch.zeros_like(tensor) for name, tensor in scene.tensors.items()}
+    unmoved = []
+    try:
+        emptied = scene.parts.quantizer.dequantize(blank, scene.metadata)
+        unmoved = [
+            name
+            for name, tensor in scene.state.items()
+            if tensor.abs().max() > 0 and torch.equal(emptied[name].to(tensor.dtype), tensor)
+        ]
+    except Exception:
+        pass  # a decoder that refuses empty tensors has looked at them
+    figure = f"{len(again):,} bytes again, model {found[:12]}"
+    faults = {
+        "other bytes than the artifact's": again != scene.artifact,
+        f"the run scored model {scene.claim['model_sha256'][:12]}": scene.exact
+        and found != scene.claim["model_sha256"],
+        f"{len(unmoved)} weights do not depend on the artifact": bool(unmoved),
+        f"files were read: {', '.join(opened[:3])}": bool(opened),
+    }
+    wrong = [text for text, fault in faults.items() if fault]
+    return Verdict("round trip", not wrong, "; ".join([figure, *wrong]))
+
+
+def check_receipts(scene: Scene, trained: dict[str, torch.Tensor] | None) -> Verdict:
+    """`trained` are the weights before quantization, where they are there."""
+    receipts = scene.claim.get("receipts", {})
+    learned = distance(scene.state, scene.start)
+    changed = distance(trained, scene.state) if trained else receipts.get("quantizer_changed", 0.0)
+    stored = sum(tensor.nbytes for tensor in scene.tensors.values())
+    done = {
+        "optimizer": (learned > 1e-3, f"weights moved {learned:.2f}"),
+        "quantizer": (changed > 0, f"quantizer changed {changed:.2g}"),
+        "compressor": (len(scene.artifact) < stored, f"{stored:,} bytes to {len(scene.artifact):,}"),
+        "report": (bool(scene.claim["intact"]), "submission.json was edited after packing"),
+    }
+    if scene.parts.adaptor is not None:
+        adapted = scene.score(scene.small)
+        effect = float(np.abs(adapted.nats - scene.score(scene.small, adaptor=None).nats).max())
+        updates = receipts.get("adaptor_updates", 0)
+        acted = adapted.updates > 0 and effect > 0 and updates > 0
+        done["adaptor"] = (acted, f"adaptor learned {updates:,} times")
+    idle = [f"{name}: {figure}" for name, (acted, figure) in done.items() if not acted]
+    figures = "; ".join(figure for name, (_, figure) in done.items() if name != "report")
+    return Verdict("receipts", not idle, "did nothing: " + "; ".join(idle) if idle else figures)
+
+
+def check_determinism(scene: Scene) -> Verdict:
+    """Score documents from the beginning of the text twice, as many as make up some ten thousands of tokens."""
+    keep = max(1, int(np.searchsorted(scene.text.starts, _DETERMINISM_TOKENS, side="right")) - 1)
+    part = ValidationText(scene.text.tokens[: scene.text.starts[keep] + 1], scene.text.tokenizer)
+    first, second = scene.score(part), scene.score(part)
+    apart = abs(first.val_bpb - second.val_bpb)
+    return Verdict("determinism", apart <= 1e-6, f"{apart:.2g} apart over {part.num_targets:,} tokens")
+
+
+def _around(text: ValidationText, bounds: np.ndarray, cuts: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """For a cut in each document: which targets are scored up to it, and which tokens come after it.
+
+    A cut is the index of a target; target i is token i + 1.
+    """
+    limit = np.repeat(cuts, np.diff(bounds))
+    before = np.arange(text.num_targets) <= limit
+    return before, np.append(False, ~before)
+
+
+def _to_the_bit(scene: Scene) -> float:
+    return 0.0 if scene.world.device.type == "cpu" else scene.tolerance

@@ -1,0 +1,118 @@
+"""What is to be verified: a run's folder, or a packed submission, read without running anything of it."""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from golfzoo.errors import UsageError
+from golfzoo.pack import pack_code, strip, unpack_code
+from golfzoo.record import without_none
+from golfzoo.submission import checksum, read_run
+from golfzoo.tables import TABLES
+from golfzoo.zoo import Zoo
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A claim and its evidence.
+
+    tables    the resolved record
+    targets   kind -> where its component is
+    sources   the modules of a submission; None for a run, whose components are the installed ones
+    code      the `train_gpt.py` that is counted
+    claim     what is reported: result.json, or submission.json under the same names
+    weights   the weights as trained, where they are there
+    """
+
+    folder: Path
+    tables: dict[str, Any]
+    targets: dict[str, str]
+    sources: dict[str, str] | None
+    code: bytes
+    claim: dict[str, Any]
+    weights: Path | None
+
+    @property
+    def artifact(self) -> Path:
+        return self.folder / "artifact.golf"
+
+
+def read_subject(folder: Path, zoo: Zoo) -> Subject:
+    """Read a run or a submission. Raises UsageError where it is neither."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder")
+    if not (folder / "artifact.golf").is_file():
+        raise UsageError(f"{folder}: has no artifact.golf")
+    return _read_submission(folder) if (folder / "submission.json").exists() else _read_finished_run(folder, zoo)
+
+
+def _read_finished_run(folder: Path, zoo: Zoo) -> Subject:
+    record, result = read_run(folder, zoo)
+    environment = json.loads((folder / "env.json").read_text())
+    weights = folder / "weights.safetensors"
+    claim = {**result, "versions": environment["versions"], "intact": True}
+    return Subject(
+        folder=folder,
+        tables=record.tables,
+        targets={kind: entry.component.target for kind, entry in record.entries.items()},
+        sources=None,
+        code=pack_code(record),
+        claim=claim,
+        weights=weights if weights.exists() else None,
+    )
+
+
+def _read_submission(folder: Path) -> Subject:
+    try:
+        submission = json.loads((folder / "submission.json").read_text())
+        code = (folder / "train_gpt.py").read_bytes()
+        record, sources = unpack_code(code)
+        for name, table in TABLES.items():
+            _, problems = table.read(without_none(record["tables"][name]), f"{folder / 'train_gpt.py'}: [{name}]")
+            if problems:
+                raise UsageError("\n".join(problems))
+        size = {
+            "model": submission["bytes_model"],
+            "code": submission["bytes_code"],
+            "tokenizer": submission["bytes_tokenizer"],
+            "total": submission["bytes_total"],
+            "limit": submission["limit_bytes"],
+            "fits": submission["fits"],
+        }
+        claim = {
+            **submission,
+            "bytes": size,
+            "seed": record["tables"]["train"]["seed"],
+            "intact": submission["checksum"] == checksum(submission),
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{folder}: not a submission that can be read: {type(error).__name__}: {error}") from None
+    return Subject(folder, record["tables"], record["targets"], sources, code, claim, None)
+
+
+def own_engine(subject: Subject) -> list[str]:
+    """The engine modules of a submission that differ from this golfzoo's. It is scored by this one and by its own."""
+    changed = []
+    for name, source in (subject.sources or {}).items():
+        if name.startswith("golfzoo."):
+            spec = importlib.util.find_spec(name)
+            known = spec is not None and spec.origin is not None
+            if not known or strip(Path(spec.origin).read_text()) != source:  # type: ignore[union-attr,arg-type]
+                changed.append(name)
+    return changed
+
+
+def same_conditions(subject: Subject, device: str) -> bool:
+    """Whether device and library versions are those of the claim: only then is the last digit to be expected."""
+    versions = subject.claim.get("versions", {})
+    libraries = ("torch", "numpy", "sentencepiece")
+    same = all(versions.get(name) == importlib.metadata.version(name) for name in libraries)
+    return same and subject.claim["device"] == device
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
