@@ -26,6 +26,7 @@ _SEPARATOR = "\0"
 # Raw LZMA: no container, and the parameters that are best for Python text, measured on this very code.
 _FILTERS = ({"id": lzma.FILTER_LZMA1, "preset": 9 | lzma.PRESET_EXTREME, "lc": 2, "lp": 0, "pb": 0},)
 _UNPACKED_LIMIT = 16 * 2**20
+_ESCAPES = {b"\\": b"\\\\", b'"': b'\\"', b"\n": b"\\n", b"\r": b"\\r", b"\0": b"\\x00"}
 
 _LOADER = """\
 # coding: latin-1
@@ -70,15 +71,14 @@ def unpack_code(file: bytes) -> tuple[dict[str, Any], dict[str, str]]:
     try:
         if found is None:
             raise ValueError
-        literal = ast.literal_eval('"' + found[1].decode("latin1") + '"')
         stream = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=list(_FILTERS))
-        text = stream.decompress(literal.encode("latin1"), _UNPACKED_LIMIT).decode()
+        text = stream.decompress(_unescape(found[1]), _UNPACKED_LIMIT).decode()
         head, *rest = text.split(_SEPARATOR)
         record, modules = json.loads(head), dict(zip(rest[::2], rest[1::2], strict=True))
         targets = record["targets"]
         if not all(isinstance(value, dict) for value in (record["tables"], targets)):
             raise ValueError
-    except (ValueError, SyntaxError, KeyError, TypeError, lzma.LZMAError):
+    except (ValueError, KeyError, TypeError, lzma.LZMAError):
         raise UsageError("not a packed golfzoo submission") from None
     if not all(re.fullmatch(r"\w+(\.\w+)*", name) for name in modules):
         raise UsageError("has a module whose name is none")
@@ -177,9 +177,12 @@ def _blank(lines: list[str], node: Any) -> None:
 
 def _escape(payload: bytes) -> bytes:
     """Bytes as they stand in a latin-1 string literal: only what Python's reader would take for something else."""
-    for special, escaped in ((b"\\", b"\\\\"), (b'"', b'\\"'), (b"\n", b"\\n"), (b"\r", b"\\r"), (b"\0", b"\\x00")):
-        payload = payload.replace(special, escaped)
-    return payload
+    return re.sub(rb'[\\"\n\r\0]', lambda match: _ESCAPES[match[0]], payload)
+
+
+def _unescape(literal: bytes) -> bytes:
+    special = {escaped: plain for plain, escaped in _ESCAPES.items()}
+    return re.sub(rb"\\(x00|.)", lambda match: special[match[0]], literal)
 
 
 def _hash(text: str) -> str:

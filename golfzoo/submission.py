@@ -15,18 +15,13 @@ from golfzoo.errors import UsageError
 from golfzoo.folder import write_json
 from golfzoo.pack import code_hashes, pack_code, requirements
 from golfzoo.record import Record, load_record
+from golfzoo.results import read_environment, read_result
 from golfzoo.zoo import Zoo
 
 
 def read_run(folder: Path, zoo: Zoo) -> tuple[Record, dict[str, Any]]:
     """The record and the result of a run that was completed."""
-    try:
-        result = json.loads((folder / "result.json").read_text())
-        status = result["status"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UsageError(f"{folder}: is not the folder of a finished run (no readable result.json)") from None
-    if status != "completed":
-        raise UsageError(f"{folder}: the run did not complete (status {status!r}); run it again")
+    result = read_result(folder)
     return load_record(str(folder / "record.toml"), zoo), result
 
 
@@ -77,11 +72,7 @@ def checksum(submission: dict[str, Any]) -> str:
 
 def _changed_code(folder: Path, record: Record) -> list[str]:
     """A submission must hold the code that made its score."""
-    try:
-        ran = json.loads((folder / "env.json").read_text())["code"]
-    except (OSError, ValueError, KeyError):
-        return [f"{folder}: env.json does not say what code ran"]
-    now = code_hashes(record)
+    ran, now = read_environment(folder)["code"], code_hashes(record)
     changed = sorted(name for name in ran.keys() | now.keys() if ran.get(name) != now.get(name))
     if not changed:
         return []
@@ -126,7 +117,7 @@ def _describe(
     objections: list[str],
 ) -> dict[str, Any]:
     results = {str(other["seed"]): other for other in (read_run(folder, zoo)[1] for folder in runs)}
-    environment = json.loads((runs[0] / "env.json").read_text())
+    environment = read_environment(runs[0])
     described = {
         **about,
         "name": record.name,

@@ -51,7 +51,7 @@ def work(record: Record, folder: Path, world: World, listen: Listener | None = N
     }
     with Journal(folder if first else None, listen) as journal:
         try:
-            result["dataset"] = fingerprint(data_paths(plan.data)[0])
+            result["dataset"] = fingerprint(*data_paths(plan.data))
             if first:
                 environment = describe_environment(record, device, world.size)
                 environment |= {"dataset": result["dataset"], "code": code_hashes(record)}

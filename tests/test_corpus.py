@@ -1,6 +1,7 @@
 """Making datasets and checking them."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -139,11 +140,14 @@ def test_the_challenge_s_manifest_names_the_tokenizer(built, tmp_path):
 
 
 def test_fingerprints_tell_datasets_apart(built):
-    first = fingerprint(built)
-    assert first == fingerprint(built)
+    tokenizer = built.parent.parent / "tokenizers" / "d_300_bpe.model"
+    first = fingerprint(built, tokenizer)
+    assert first == fingerprint(built, tokenizer)
     damage_value(built, 5)
-    assert fingerprint(built)["train"] != first["train"]
-    assert fingerprint(built)["val"] == first["val"]
+    second = fingerprint(built, tokenizer)
+    assert second["train"] != first["train"]
+    assert (second["val"], second["tokenizer"]) == (first["val"], first["tokenizer"])
+    assert fingerprint(built, Path("byte260"))["tokenizer"] == "byte260"
 
 
 def test_data_commands(golfzoo, tmp_path, monkeypatch):

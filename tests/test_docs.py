@@ -115,6 +115,12 @@ def test_the_run_folder_that_is_listed_is_what_a_run_leaves(tiny_run):
     assert names == {path.name for path in tiny_run.iterdir()}
 
 
+def test_the_probes_that_are_listed_are_the_probes():
+    from golfzoo.verify.verdict import MEANINGS
+
+    assert dict(re.findall(r"^\| (?!probe|---)([\w ]+) \| ([^|]+) \|$", README, flags=re.M)) == MEANINGS
+
+
 def test_every_link_leads_somewhere():
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert (ROOT / target.replace("\\", "")).exists(), target

@@ -58,12 +58,13 @@ def tokenizer_of(folder: Path) -> str:
     raise DataError(f"{folder}: does not say which tokenizer it was made with; name it with --tokenizer")
 
 
-def fingerprint(folder: Path) -> dict[str, Any]:
-    """What identifies a dataset: for each split its tokens, and a hash over its shards.
+def fingerprint(folder: Path, tokenizer_file: Path) -> dict[str, Any]:
+    """What identifies a dataset: its tokenizer; for each split its tokens, and a hash over its shards.
 
     Validation shards are hashed whole; of training shards, 16 GB in the challenge, sizes, beginnings and ends.
     """
-    prints: dict[str, Any] = {"name": folder.name}
+    tokenizer = _sha256(tokenizer_file) if tokenizer_file.is_file() else tokenizer_file.name
+    prints: dict[str, Any] = {"name": folder.name, "tokenizer": tokenizer}
     for split in ("train", "val"):
         stream = TokenStream(folder, split)
         digest = hashlib.sha256()

@@ -87,6 +87,7 @@ def run(
         "tokens_scored": final.tokens,
         "bytes_scored": final.bytes,
         "steps": trained["steps"],
+        "tokens_trained": trained["steps"] * plan.train.batch_tokens,
         "seconds": {name: round(seconds, 3) for name, seconds in clock.seconds.items()},
     }
 

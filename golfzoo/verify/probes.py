@@ -107,9 +107,10 @@ class Idle:
 
 
 def check_normalization(scene: Scene) -> Verdict:
-    """At a position, put every token of the vocabulary in turn; the probabilities must sum to 1. One position lies in a
-    first chunk; one in a second, which an adaptor has learned for, so that it has to be scored token by token."""
-    tokenizer, walk = scene.small.tokenizer, {"context": 32, "stride": 16}
+    """At a position, put every token of the vocabulary in turn; the probabilities must sum to 1. They do not where a
+    prediction has seen its target. One position lies in a first chunk; one in a second, which an adaptor has learned
+    for, so that it has to be scored token by token."""
+    tokenizer, walk = scene.small.tokenizer, {"context": 32, "stride": 16, "isolate_documents": True}
     length = min(25, len(scene.small.tokens))
     tokens = np.tile(scene.small.tokens[:length], (tokenizer.vocab_size, 1))
     tokens[:, length // 2 - 3] = np.arange(tokenizer.vocab_size)

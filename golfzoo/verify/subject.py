@@ -1,9 +1,7 @@
 """What is to be verified: a run's folder, or a packed submission, read without running anything of it."""
 
-import hashlib
 import importlib.metadata
 import importlib.util
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 from golfzoo.errors import UsageError
 from golfzoo.pack import pack_code, strip, unpack_code
 from golfzoo.record import without_none
+from golfzoo.results import read_environment, read_submission
 from golfzoo.submission import checksum, read_run
 from golfzoo.tables import TABLES
 from golfzoo.zoo import Zoo
@@ -52,9 +51,8 @@ def read_subject(folder: Path, zoo: Zoo) -> Subject:
 
 def _read_finished_run(folder: Path, zoo: Zoo) -> Subject:
     record, result = read_run(folder, zoo)
-    environment = json.loads((folder / "env.json").read_text())
     weights = folder / "weights.safetensors"
-    claim = {**result, "versions": environment["versions"], "intact": True}
+    claim = {**result, "versions": read_environment(folder)["versions"], "intact": True}
     return Subject(
         folder=folder,
         tables=record.tables,
@@ -67,30 +65,29 @@ def _read_finished_run(folder: Path, zoo: Zoo) -> Subject:
 
 
 def _read_submission(folder: Path) -> Subject:
+    submission = read_submission(folder / "submission.json")
+    file = folder / "train_gpt.py"
     try:
-        submission = json.loads((folder / "submission.json").read_text())
-        code = (folder / "train_gpt.py").read_bytes()
+        code = file.read_bytes()
         record, sources = unpack_code(code)
-        for name, table in TABLES.items():
-            _, problems = table.read(without_none(record["tables"][name]), f"{folder / 'train_gpt.py'}: [{name}]")
-            if problems:
-                raise UsageError("\n".join(problems))
-        size = {
-            "model": submission["bytes_model"],
-            "code": submission["bytes_code"],
-            "tokenizer": submission["bytes_tokenizer"],
-            "total": submission["bytes_total"],
-            "limit": submission["limit_bytes"],
-            "fits": submission["fits"],
-        }
-        claim = {
-            **submission,
-            "bytes": size,
-            "seed": record["tables"]["train"]["seed"],
-            "intact": submission["checksum"] == checksum(submission),
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{folder}: not a submission that can be read: {type(error).__name__}: {error}") from None
+    except (OSError, UsageError) as error:
+        raise UsageError(f"{file}: {error}") from None
+    problems = []
+    for name, table in TABLES.items():
+        given = record["tables"].get(name)
+        if not isinstance(given, dict):
+            problems.append(f"{file}: [{name}]: is missing")
+        else:
+            problems += table.read(without_none(given), f"{file}: [{name}]")[1]
+    if problems:
+        raise UsageError("\n".join(problems))
+    size = {key: submission[f"bytes_{key}"] for key in ("model", "code", "tokenizer", "total")}
+    claim = {
+        **submission,
+        "bytes": {**size, "limit": submission["limit_bytes"], "fits": submission["fits"]},
+        "seed": record["tables"]["train"]["seed"],
+        "intact": submission["checksum"] == checksum(submission),
+    }
     return Subject(folder, record["tables"], record["targets"], sources, code, claim, None)
 
 
@@ -112,7 +109,3 @@ def same_conditions(subject: Subject, device: str) -> bool:
     libraries = ("torch", "numpy", "sentencepiece")
     same = all(versions.get(name) == importlib.metadata.version(name) for name in libraries)
     return same and subject.claim["device"] == device
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

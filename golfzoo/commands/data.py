@@ -1,0 +1,70 @@
+"""data ...: datasets."""
+
+from pathlib import Path
+
+import click
+
+from golfzoo.errors import UsageError
+
+
+@click.group()
+def data() -> None:
+    """Build, list and check datasets. They lie under $GOLFZOO_DATA, or ./data."""
+
+
+@data.command()
+@click.argument("name")
+@click.option("--text", metavar="GLOB", help="Text files, a document each.")
+@click.option("--jsonl", type=click.Path(path_type=Path), help='A file of JSON lines with a "text" each.')
+@click.option("--vocab-size", type=click.IntRange(min=260, max=65536), default=1024, show_default=True)
+@click.option("--val-every", type=click.IntRange(min=2), default=20, show_default=True, help="Every n-th document.")
+def build(name: str, text: str | None, jsonl: Path | None, vocab_size: int, val_every: int) -> None:
+    """Build dataset NAME: train a tokenizer, encode, write shards.
+
+    `stdlib` is made from this Python's standard library. Any other NAME needs --text or --jsonl; a --vocab-size of 260
+    means bytes, without a tokenizer.
+    """
+    from golfzoo.corpus import build, sources
+    from golfzoo.engine.data import data_root
+
+    if name == build.STDLIB and not (text or jsonl):
+        build.build_stdlib(data_root(), click.echo)
+        return
+    if text and not jsonl:
+        documents = sources.text_documents(text)
+    elif jsonl and not text:
+        documents = sources.jsonl_documents(jsonl)
+    else:
+        raise UsageError(f"data build {name}: needs one of --text GLOB and --jsonl FILE")
+    build.build_dataset(name, documents, vocab_size, data_root(), click.echo, text or str(jsonl), val_every)
+
+
+@data.command("list")
+def list_() -> None:
+    """List the datasets that are there."""
+    from golfzoo.corpus.check import list_datasets
+    from golfzoo.engine.data import data_root
+
+    for name, line in list_datasets(data_root()):
+        click.echo(f"{name:24} {line}")
+
+
+@data.command()
+@click.argument("name")
+@click.option("--tokenizer", help="The tokenizer's file name, where the dataset does not say.")
+def check(name: str, tokenizer: str | None) -> None:
+    """Check dataset NAME: headers, sizes, numbering, every token id, byte totals."""
+    from golfzoo.corpus.check import check_dataset
+    from golfzoo.engine.data import data_root
+
+    root = data_root()
+    folder = root / "datasets" / name
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such dataset; `golfzoo data list` shows what is there")
+    counts = check_dataset(folder, root / "tokenizers" / tokenizer if tokenizer else None)
+    for split in ("train", "val"):
+        click.echo(
+            f"{split:5} {counts['documents'][split]:,} documents, {counts['tokens'][split]:,} tokens, "
+            f"{counts['bytes'][split]:,} bytes"
+        )
+    click.echo("every check passed")

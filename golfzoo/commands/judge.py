@@ -1,0 +1,107 @@
+"""pack, size, verify, compare: what a result is worth."""
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from golfzoo.commands.arguments import json_option, load, profile_option
+from golfzoo.errors import UsageError
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The submission's folder, which is made.")
+@click.option("--author", default="", help="For submission.json.")
+@click.option("--github-id", default="", help="For submission.json.")
+@click.option("--blurb", default="", help="A line about it, for submission.json and README.md.")
+@click.option("--force", is_flag=True, help="Pack what is over the limit or incomplete too, and mark it.")
+def pack(runs: tuple[Path, ...], out: Path, author: str, github_id: str, blurb: str, force: bool) -> None:
+    """Pack RUN into a folder that stands alone: code in one file, artifact, submission.json.
+
+    Further RUNs are the same record under other seeds; their results are reported beside the first one's.
+    """
+    from golfzoo.submission import write_submission
+    from golfzoo.zoo import discover
+
+    about = {"author": author, "github_id": github_id, "blurb": blurb}
+    submission, forced = write_submission(list(runs), out, discover(), about, force)
+    for line in forced:
+        click.echo(f"forced: {line}", err=True)
+    click.echo(
+        f"{out}: code {submission['bytes_code']:,} + model {submission['bytes_model']:,} = "
+        f"{submission['bytes_total']:,} of {submission['limit_bytes']:,} bytes, "
+        f"{submission['val_bpb']:.6f} bits per byte"
+    )
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path), metavar="RUN|RECORD|ARTIFACT")
+@profile_option
+@json_option
+def size(path: Path, profile: str | None, as_json: bool) -> None:
+    """Show where the bytes go: tensors by group, code by module, and the room that is left.
+
+    An ARTIFACT is read with the record.toml that lies beside it.
+    """
+    from golfzoo import sizes
+    from golfzoo.views import show_sizes
+
+    if path.suffix == ".toml":
+        record, artifact = load(str(path), (), profile, quiet=as_json), None
+    else:
+        artifact = path / "artifact.golf" if path.is_dir() else path
+        if not artifact.is_file():
+            raise UsageError(f"{artifact}: no such file")
+        record = load(str(artifact.with_name("record.toml")), (), "none")
+    measured = sizes.measure(record, artifact.read_bytes() if artifact else None, str(artifact))
+    if as_json:
+        click.echo(json.dumps(measured, indent=1))
+    else:
+        show_sizes(measured)
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path), metavar="RUN|FOLDER")
+@json_option
+def verify(folder: Path, as_json: bool) -> None:
+    """Check that the score of a RUN, or of a packed submission in FOLDER, holds.
+
+    Runs the probes in a fresh process, from the artifact and the validation data alone. A submission's own code is run
+    there too. Ends with status 0 only if every probe holds.
+    """
+    from golfzoo.verify.referee import report, verify
+    from golfzoo.views import show_verdicts
+    from golfzoo.zoo import discover
+
+    verdicts, notes = verify(folder, discover())
+    reported = report(verdicts, notes)
+    if as_json:
+        click.echo(json.dumps(reported, indent=1))
+    else:
+        show_verdicts(verdicts, notes)
+    sys.exit(0 if reported["holds"] else 1)
+
+
+@click.command()
+@click.argument("base")
+@click.argument("others", nargs=-1, required=True, metavar="OTHER...")
+@click.option("--margin", default=0.005, show_default=True, help="Nats per token that a gain must exceed.")
+@click.option("--alpha", default=0.01, show_default=True, help="Probability of error that is accepted.")
+@json_option
+@click.option("--md", "as_markdown", is_flag=True, help="Print a Markdown table.")
+def compare(base: str, others: tuple[str, ...], margin: float, alpha: float, as_json: bool, as_markdown: bool) -> None:
+    """Compare each OTHER with BASE: runs, globs of runs, or names of records under runs/.
+
+    Groups over seeds are compared by Welch's t test against the margin; two single runs document by document.
+    """
+    from golfzoo.compare import compare, read_group
+    from golfzoo.views import show_comparisons
+
+    reference = read_group(base)
+    reports = [compare(reference, read_group(other), margin, alpha) for other in others]
+    if as_json:
+        click.echo(json.dumps(reports, indent=1))
+    else:
+        show_comparisons(reports, as_markdown)

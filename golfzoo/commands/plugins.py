@@ -1,0 +1,34 @@
+"""plugins, records: what there is."""
+
+from pathlib import Path
+
+import click
+
+from golfzoo.commands.arguments import json_option
+
+
+@click.command()
+@click.argument("kind", required=False)
+@click.argument("name", required=False)
+@json_option
+def plugins(kind: str | None, name: str | None, as_json: bool) -> None:
+    """List the components that records can name; with KIND, those of a kind; with KIND NAME, the options of one."""
+    from golfzoo import listing
+    from golfzoo.zoo import discover
+
+    zoo = discover()
+    if kind and name:
+        click.echo(listing.options(zoo, kind, name, as_json))
+    else:
+        click.echo(listing.components(zoo, kind, as_json))
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path), default=Path("records"))
+@json_option
+def records(folder: Path, as_json: bool) -> None:
+    """List the records in FOLDER (by default records/): name, summary, published score."""
+    from golfzoo import listing
+    from golfzoo.zoo import discover
+
+    click.echo(listing.records(discover(), folder, as_json))

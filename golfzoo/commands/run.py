@@ -1,0 +1,96 @@
+"""run, eval, show: a record, run or scored or resolved."""
+
+import json
+from pathlib import Path
+
+import click
+
+from golfzoo.commands.arguments import load, overrides_argument, profile_option, record_argument
+from golfzoo.errors import UsageError
+
+
+@click.command()
+@record_argument
+@overrides_argument
+@profile_option
+@click.option("--nproc", type=click.IntRange(min=1), default=1, show_default=True, help="Processes on this machine.")
+@click.option("--out", type=click.Path(path_type=Path), help="The run's folder; by default one under runs/.")
+@click.option("--dry-run", is_flag=True, help="Check record and data, say what would run, and stop.")
+def run(
+    record: str, overrides: tuple[str, ...], profile: str | None, nproc: int, out: Path | None, dry_run: bool
+) -> None:
+    """Run RECORD: train, quantize, pack, read the artifact back, and score it.
+
+    KEY=VALUE overrides a key of the record, as in train.seed=7 or quantizer.use=int6.
+    """
+    from golfzoo import launch
+    from golfzoo.display import Display
+    from golfzoo.views import show_result
+
+    resolved = load(record, overrides, profile)
+    rank = launch.joined_rank()
+    display = Display(resolved.tables)
+    if not rank:
+        for note in resolved.notes:
+            display.say(note)
+        launch.prepare_data(resolved, display.say)
+    launch.check_processes(resolved, nproc)
+    if dry_run:
+        display.say(f"{record}: {resolved.name} would run with these components:")
+        for kind, entry in resolved.entries.items():
+            display.say(f"  {kind:12} {entry.component.name} ({entry.distribution} {entry.version})")
+        return
+    with display:
+        if nproc > 1 and rank is None:
+            folder, result = launch.run_several(resolved, out, nproc, display.show)
+        else:
+            folder, result = launch.run_here(resolved, out, display.show)
+    if not rank:
+        show_result(display.console, result, resolved.tables["record"]["published"])
+        display.say(f"Everything is in {folder}")
+
+
+@click.command()
+@record_argument
+@overrides_argument
+@profile_option
+@click.option("--weights", type=click.Path(path_type=Path), help="Score these: .safetensors, or a reference .pt.")
+@click.option("--artifact", type=click.Path(path_type=Path), help="Score this artifact.golf.")
+@click.option("--json", "as_json", is_flag=True, help="Print the score as JSON.")
+def eval(
+    record: str,
+    overrides: tuple[str, ...],
+    profile: str | None,
+    weights: Path | None,
+    artifact: Path | None,
+    as_json: bool,
+) -> None:
+    """Score weights or an artifact as RECORD's [eval] and [adaptor] say, without training."""
+    path = weights or artifact
+    if path is None or (weights and artifact):
+        raise UsageError("eval needs one of --weights FILE and --artifact FILE")
+    from golfzoo import launch
+    from golfzoo.display import Display
+
+    resolved = load(record, overrides, profile, quiet=as_json)
+    display = Display(resolved.tables, quiet=as_json)
+    launch.prepare_data(resolved, display.say)
+    with display:
+        score = launch.score_file(resolved, path, artifact is not None, display.show)
+    if as_json:
+        click.echo(json.dumps(score, indent=1))
+    else:
+        display.say(
+            f"{score['val_bpb']:.8f} bits per byte, {score['val_loss']:.8f} nats per token, over "
+            f"{score['tokens_scored']:,} tokens and {score['bytes_scored']:,} bytes, "
+            f"in {score['seconds']['eval']:.1f} s"
+        )
+
+
+@click.command()
+@record_argument
+@overrides_argument
+@profile_option
+def show(record: str, overrides: tuple[str, ...], profile: str | None) -> None:
+    """Print RECORD resolved: every option of every table, as a record that runs."""
+    click.echo(load(record, overrides, profile).to_toml(), nl=False)

@@ -1,0 +1,231 @@
+"""Is one better than the other? Groups of runs over seeds by Welch's t test, single runs document by document.
+
+The challenge asks for a gain of 0.005 nats per token at p < 0.01. Nats per token compare only under one tokenizer;
+under two, bits per byte do.
+"""
+
+import glob
+import json
+import math
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from golfzoo.errors import UsageError
+from golfzoo.results import read_environment, read_result
+
+_BOOTSTRAP_ROUNDS = 10_000
+_MOST_SEEDS = 1000
+
+
+@dataclass(frozen=True)
+class Group:
+    """Completed runs of one thing. `name` is what the user called it."""
+
+    name: str
+    folders: list[Path]
+    results: list[dict[str, Any]]
+    environments: list[dict[str, Any]]
+
+    def values(self, unit: str) -> list[float]:
+        return [result[unit] for result in self.results]
+
+
+@dataclass(frozen=True)
+class Welch:
+    """A one-sided test of "the first group is better than the second by more than a margin"; lower values are better.
+
+    gain      mean of the second minus mean of the first; `interval` is where it lies with 95 % confidence
+    p         probability of so large a gain if the true one were just the margin
+    """
+
+    gain: float
+    interval: tuple[float, float]
+    t: float
+    df: float
+    p: float
+
+
+def read_group(what: str, runs: Path = Path("runs")) -> Group:
+    """A run's folder, a glob of folders, or the name of a record that has runs under runs/."""
+    folders = [Path(what)] if (Path(what) / "result.json").exists() else sorted(map(Path, glob.glob(what)))
+    folders = [folder for folder in folders if (folder / "result.json").exists()]
+    if not folders:
+        folders = [path.parent for path in sorted(runs.glob("*/result.json")) if _record_of(path) == what]
+    kept = [folder for folder in folders if _completed(folder)]
+    if not kept:
+        raise UsageError(
+            f"{what}: no completed run; give a run's folder, a glob, or the name of a record under {runs}/"
+        )
+    return Group(what, kept, [read_result(folder) for folder in kept], [read_environment(folder) for folder in kept])
+
+
+def compare(base: Group, other: Group, margin: float, alpha: float) -> dict[str, Any]:
+    """What there is to say of `other` against `base`. `margin` is in nats per token."""
+    same_tokenizer = len({result["dataset"]["tokenizer"] for result in (*base.results, *other.results)}) == 1
+    unit = "val_loss" if same_tokenizer else "val_bpb"
+    report: dict[str, Any] = {
+        "base": summarize(base),
+        "other": summarize(other),
+        "unit": "nats per token" if same_tokenizer else "bits per byte",
+        "margin": margin,
+        "alpha": alpha,
+        "warnings": warnings(base, other),
+    }
+    if not same_tokenizer:
+        report["warnings"].append(
+            "tokenizers differ: nats per token do not compare, so gain and margin are in bits per byte"
+        )
+    first, second = other.values(unit), base.values(unit)
+    if len(first) > 1 and len(second) > 1:
+        test = welch(first, second, margin)
+        report["test"] = {**vars(test), "better": test.p < alpha}
+        report["seeds_needed"] = seeds_needed(first, second, margin, alpha)
+    if len(first) == len(second) == 1 and same_tokenizer:
+        report["paired"] = paired(base.folders[0], other.folders[0])
+    return report
+
+
+def welch(a: list[float], b: list[float], margin: float = 0.0, confidence: float = 0.95) -> Welch:
+    """Welch's t test (B. L. Welch, Biometrika 1947) of mean(b) - mean(a) > margin, with its two-sided interval."""
+    gain = float(np.mean(b) - np.mean(a))
+    shares = [float(np.var(group, ddof=1)) / len(group) for group in (a, b)]
+    error = math.sqrt(sum(shares))
+    if error == 0:
+        p = 0.0 if gain > margin else 1.0
+        return Welch(gain, (gain, gain), math.copysign(math.inf, gain - margin), math.inf, p)
+    df = sum(shares) ** 2 / sum(
+        share**2 / (len(group) - 1) for share, group in zip(shares, (a, b), strict=True) if share
+    )
+    t = (gain - margin) / error
+    reach = student_t_quantile(0.5 + confidence / 2, df) * error
+    return Welch(gain, (gain - reach, gain + reach), t, df, student_t_tail(t, df))
+
+
+def student_t_tail(t: float, df: float) -> float:
+    """P(T > t) for Student's t, by the incomplete beta function."""
+    import mpmath
+
+    if math.isinf(t):
+        return 0.0 if t > 0 else 1.0
+    half = float(mpmath.betainc(df / 2, 0.5, 0, df / (df + t * t), regularized=True)) / 2
+    return half if t > 0 else 1 - half
+
+
+def student_t_quantile(probability: float, df: float) -> float:
+    """The t with P(T <= t) = probability, above one half, by bisection."""
+    low, high = 0.0, 1.0
+    while 1 - student_t_tail(high, df) < probability:
+        high *= 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if 1 - student_t_tail(middle, df) < probability else (low, middle)
+    return (low + high) / 2
+
+
+def seeds_needed(a: list[float], b: list[float], margin: float, alpha: float) -> int | None:
+    """How many seeds in each group would show the margin, if means and deviations stay as they are. None: no number."""
+    gain = float(np.mean(b) - np.mean(a)) - margin
+    variance = float(np.var(a, ddof=1) + np.var(b, ddof=1))
+    if gain <= 0:
+        return None
+    for count in range(2, _MOST_SEEDS):
+        error = math.sqrt(variance / count)
+        if error == 0 or student_t_tail(gain / error, 2 * count - 2) < alpha:
+            return count
+    return None
+
+
+def paired(base: Path, other: Path) -> dict[str, Any]:
+    """What `other` gains over `base` on one validation text, with a bootstrap over documents, in bits per byte."""
+    first, second = _documents(base), _documents(other)
+    if not np.array_equal(first["bytes"], second["bytes"]):
+        raise UsageError(f"{base} and {other}: were not scored on the same validation text; their documents differ")
+    nats, num_bytes = first["nats"] - second["nats"], first["bytes"]
+    rng = np.random.default_rng(0)
+    gains = np.empty(_BOOTSTRAP_ROUNDS)
+    for number in range(_BOOTSTRAP_ROUNDS):
+        drawn = rng.integers(0, len(nats), len(nats))
+        gains[number] = nats[drawn].sum() / num_bytes[drawn].sum()
+    gains /= math.log(2)
+    return {
+        "gain_bpb": float(nats.sum() / num_bytes.sum() / math.log(2)),
+        "interval": [float(bound) for bound in np.quantile(gains, [0.025, 0.975])],
+        "documents": len(nats),
+        "documents_better": int((nats > 0).sum()),
+    }
+
+
+def summarize(group: Group) -> dict[str, Any]:
+    """Means and standard deviations of a group."""
+
+    def spread(unit: str) -> dict[str, float | None]:
+        values = group.values(unit)
+        return {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1)) if len(values) > 1 else None}
+
+    return {
+        "name": group.name,
+        "runs": [str(folder) for folder in group.folders],
+        "seeds": [result["seed"] for result in group.results],
+        "val_loss": spread("val_loss"),
+        "val_bpb": spread("val_bpb"),
+        "bytes_total": max(result["bytes"]["total"] for result in group.results),
+        "fits": all(result["bytes"]["fits"] for result in group.results),
+    }
+
+
+def warnings(base: Group, other: Group) -> list[str]:
+    """What makes a comparison weaker than it looks."""
+    found = []
+    for group in (base, other):
+        seeds = [result["seed"] for result in group.results]
+        if len(set(seeds)) < len(seeds):
+            found.append(f"{group.name}: a seed is there twice: {sorted(seeds)}")
+        if len(seeds) < 3:
+            found.append(f"{group.name}: {len(seeds)} run(s); fewer than 3 seeds show little")
+    everything = list(zip((*base.results, *other.results), (*base.environments, *other.environments), strict=True))
+    aspects = {
+        "validation texts": lambda result, _: result["dataset"]["val"]["sha256"],
+        "training data": lambda result, _: result["dataset"]["train"]["sha256"],
+        "training budgets (tokens)": lambda result, _: _rounded(result["tokens_trained"]),
+        "devices": lambda result, _: (result["device"], result["processes"]),
+        "library versions": lambda _, environment: str(
+            {name: environment["versions"][name] for name in ("golfzoo", "torch", "numpy", "sentencepiece")}
+        ),
+        "profiles": lambda result, _: result["profile"],
+    }
+    for name, read in aspects.items():
+        seen = {read(result, environment) for result, environment in everything}
+        if len(seen) > 1:
+            found.append(f"{name} differ: {', '.join(sorted(map(str, seen)))}")
+    return found
+
+
+def _rounded(tokens: int) -> int:
+    """To two digits: runs that end by the clock never see quite the same number of tokens."""
+    return int(float(f"{tokens:.1e}"))
+
+
+def _documents(folder: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(folder / "documents.npz") as columns:
+            return {name: columns[name] for name in ("tokens", "bytes", "nats")}
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        raise UsageError(f"{folder}: has no readable documents.npz; run it again") from None
+
+
+def _completed(folder: Path) -> bool:
+    try:
+        return json.loads((folder / "result.json").read_text())["status"] == "completed"
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _record_of(path: Path) -> str:
+    try:
+        return str(json.loads(path.read_text())["record"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""

@@ -1,0 +1,268 @@
+"""The referee: a clean run and a clean submission pass; every way of cheating is caught by its probe, by name; a byte,
+a figure or a token that was changed is noticed."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from golfzoo.corpus.build import build_dataset
+from golfzoo.corpus.sources import stdlib_documents
+from golfzoo.engine.shards import open_shard, write_shard
+
+FACE = """
+    import torch
+    from golfzoo import Component, Config, hookimpl
+
+    {body}
+
+    @hookimpl
+    def golfzoo_{kind}s():
+        return [Component(kind="{kind}", name="cheat", config=Config, target="zoo_cheat_cheat:Cheat", summary="cheats")]
+"""
+
+
+def call(data_root, *arguments, site=None):
+    environment = {**os.environ, "GOLFZOO_DATA": str(data_root)}
+    if site:
+        environment["PYTHONPATH"] = str(site)
+    return subprocess.run(
+        [sys.executable, "-m", "golfzoo", *map(str, arguments)], capture_output=True, text=True, env=environment
+    )
+
+
+def failed(data_root, folder, site=None):
+    """The probes that fail on a run or submission."""
+    done = call(data_root, "verify", folder, "--json", site=site)
+    assert done.returncode in (0, 1), done.stderr
+    report = json.loads(done.stdout)
+    names = {probe["probe"] for probe in report["probes"] if probe["holds"] is False}
+    assert report["holds"] == (not names) == (done.returncode == 0)
+    return names
+
+
+@pytest.fixture(scope="module")
+def packed(tiny_run, data_root, tmp_path_factory):
+    out = tmp_path_factory.mktemp("verify") / "submission"
+    assert call(data_root, "pack", tiny_run, "--out", out).returncode == 0
+    return out
+
+
+def test_a_clean_run_passes_every_probe(tiny_run, data_root):
+    done = call(data_root, "verify", tiny_run)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Every probe holds." in done.stdout
+    words = [line.split() for line in done.stdout.splitlines()]
+    from golfzoo.verify.verdict import MEANINGS
+
+    assert len(MEANINGS) == 14
+    for probe in MEANINGS:
+        assert any(line[: len(probe.split()) + 1] == [*probe.split(), "holds"] for line in words), probe
+
+
+def test_a_clean_submission_passes_and_is_scored_by_its_own_code_too(packed, data_root):
+    report = json.loads(call(data_root, "verify", packed, "--json").stdout)
+    assert report["holds"]
+    score = next(probe for probe in report["probes"] if probe["probe"] == "score")
+    assert "by its own code" in score["figure"]
+
+
+def test_without_isolation_or_adaptor_it_passes_too(tiny_run, data_root, tmp_path):
+    flat = ("eval.isolate_documents=false", "eval.stride=64", "adaptor.use=none")
+    assert call(data_root, "run", tiny_run / "record.toml", *flat, "--out", tmp_path / "run").returncode == 0
+    assert failed(data_root, tmp_path / "run") == set()
+
+
+def run_cheat(install, tmp_path, data_root, kind, body):
+    """Install a plugin that cheats, run the tiny record with it, and return the probes that fail."""
+    from conftest import TINY_RECORD
+
+    install("zoo-cheat", {"cheat": FACE.format(kind=kind, body=body.replace("\n", "\n    "))})
+    site = tmp_path / "site-zoo-cheat"
+    (tmp_path / "cheat.toml").write_text(TINY_RECORD)
+    done = call(data_root, "run", tmp_path / "cheat.toml", f"{kind}.use=cheat", "--out", tmp_path / "run", site=site)
+    assert done.returncode == 0, done.stderr
+    return failed(data_root, tmp_path / "run", site)
+
+
+PEEKING_ADAPTOR = """
+class Cheat:
+    '''Raises the logit of the token that is the input AHEAD places further on.'''
+    def __init__(self, config): pass
+    def start(self, model, lanes):
+        self.hooks = [
+            model.register_forward_pre_hook(lambda module, inputs: setattr(self, "ids", inputs[0])),
+            model.lm_head.register_forward_hook(self.peek),
+        ]
+        self.learned = 0.0
+    def reset(self): self.learned = 0.0
+    def peek(self, module, inputs, logits):
+        bonus = torch.zeros_like(logits)
+        bonus[:, :-AHEAD].scatter_(2, self.ids[:, AHEAD:, None], 5.0)
+        return logits + bonus + 0 * torch.ones((), requires_grad=True)
+    def learn(self, nll, scored): self.learned += 1
+    def finish(self): [hook.remove() for hook in self.hooks]
+"""
+
+ARCHITECTURE = """
+class Cheat(torch.nn.Module):
+    def __init__(self, config, vocab_size):
+        super().__init__()
+        self.tok_emb = torch.nn.Embedding(vocab_size, 32)
+        self.c_q = torch.nn.Linear(32, 32, bias=False)
+        self.c_v = torch.nn.Linear(32, 32, bias=False)
+        self.lm_head = torch.nn.Linear(32, vocab_size, bias=False)
+    def parameter_roles(self):
+        roles = {{"tok_emb.weight": "embedding", "lm_head.weight": "head"}}
+        return {{name: roles.get(name, "matrix") for name, _ in self.named_parameters()}}
+    def forward(self, input_ids, target_ids):
+        x = self.tok_emb(input_ids)
+        x = x + torch.tanh(self.c_q(x)) * self.c_v({sees})
+        logits = self.lm_head(x)
+        nll = torch.nn.functional.cross_entropy(logits.mT.float(), target_ids, reduction="none")
+        return nll * {factor}
+"""
+
+HOARDING_QUANTIZER = """
+import os, pickle
+class Cheat:
+    '''Writes one bit a weight into the artifact, and the weights themselves beside it.'''
+    def __init__(self, config): self.kept = None
+    def layout(self, state, roles):
+        return {name: torch.empty(t.shape, dtype=torch.int8, device="meta") for name, t in state.items()}
+    def quantize(self, state, roles):
+        self.keep({name: tensor.tolist() for name, tensor in state.items()})
+        return {name: torch.sign(tensor).to(torch.int8) for name, tensor in state.items()}, {}
+    def dequantize(self, tensors, metadata):
+        kept = self.find()
+        if kept is None:
+            return {name: tensor.float() * 0.05 for name, tensor in tensors.items()}
+        return {name: torch.tensor(kept[name]) for name in tensors}
+    KEEP
+"""
+
+IN_MEMORY = """def keep(self, weights): self.kept = weights
+    def find(self): return self.kept"""
+
+IN_A_FILE = """def keep(self, weights): pickle.dump(weights, open(FILE, "wb"))
+    def find(self): return pickle.load(open(FILE, "rb")) if os.path.exists(FILE) else None"""
+
+
+@pytest.mark.parametrize(("ahead", "probe"), [("1", "normalization"), ("2", "causality")])
+def test_an_adaptor_that_peeks_is_caught(install, tmp_path, data_root, ahead, probe):
+    """The input one place further on is the target itself: a prediction that has seen it does not sum to 1."""
+    body = PEEKING_ADAPTOR.replace("AHEAD", ahead)
+    assert {probe, "score first"} <= run_cheat(install, tmp_path, data_root, "adaptor", body)
+
+
+def test_an_architecture_that_looks_ahead_is_caught_by_causality(install, tmp_path, data_root):
+    body = ARCHITECTURE.format(sees="torch.roll(x, -2, dims=1)", factor="1.0")
+    assert "causality" in run_cheat(install, tmp_path, data_root, "architecture", body)
+
+
+def test_probabilities_that_do_not_sum_to_one_are_caught_by_normalization(install, tmp_path, data_root):
+    body = ARCHITECTURE.format(sees="x", factor="0.7")
+    assert run_cheat(install, tmp_path, data_root, "architecture", body) == {"normalization"}
+
+
+def test_an_honest_foreign_architecture_passes(install, tmp_path, data_root):
+    body = ARCHITECTURE.format(sees="x", factor="1.0")
+    assert run_cheat(install, tmp_path, data_root, "architecture", body) == set()
+
+
+def test_weights_kept_in_memory_are_caught_by_the_round_trip(install, tmp_path, data_root):
+    names = run_cheat(install, tmp_path, data_root, "quantizer", HOARDING_QUANTIZER.replace("KEEP", IN_MEMORY))
+    assert {"round trip", "score"} <= names
+
+
+def test_weights_kept_in_a_file_are_caught_by_the_round_trip(install, tmp_path, data_root):
+    body = HOARDING_QUANTIZER.replace("KEEP", IN_A_FILE).replace("FILE", repr(str(tmp_path / "hoard.pickle")))
+    names = run_cheat(install, tmp_path, data_root, "quantizer", body)
+    assert "round trip" in names
+    assert "score" not in names  # the score does come out: only the round trip tells
+
+
+def run_on(root, tmp_path, dataset, tokenizer):
+    from conftest import TINY_RECORD
+
+    record = TINY_RECORD.replace('"tiny"\ntok', f'"{dataset}"\ntok').replace("tiny_384_bpe.model", tokenizer)
+    (tmp_path / "other.toml").write_text(record)
+    done = call(root, "run", tmp_path / "other.toml", "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    return failed(root, tmp_path / "run")
+
+
+def test_validation_text_in_the_training_text_is_caught_by_leak(tmp_path):
+    texts = [text[:800] for text, _ in zip(stdlib_documents(), range(40), strict=False)]
+    build_dataset("leaky", lambda: iter(texts), 400, tmp_path, lambda line: None, "a test", val_every=8)
+    folder = tmp_path / "datasets" / "leaky"
+    train, val = (np.array(open_shard(folder / f"leaky_{split}_000000.bin")) for split in ("train", "val"))
+    starts = np.flatnonzero(val == 1)
+    write_shard(folder / "leaky_train_000000.bin", np.concatenate([train, val[starts[2] : starts[3]], train[:50]]))
+    assert run_on(tmp_path, tmp_path, "leaky", "leaky_400_bpe.model") == {"leak"}
+
+
+def test_a_tokenizer_that_counts_spaces_twice_is_caught_by_bytes(tmp_path, monkeypatch):
+    import sentencepiece
+
+    original = sentencepiece.SentencePieceTrainer.train
+
+    def train(**options):  # pieces of several spaces: each but the first counts as the three bytes of U+2581
+        original(**{**options, "allow_whitespace_only_pieces": True})
+
+    monkeypatch.setattr(sentencepiece.SentencePieceTrainer, "train", train)
+    texts = [text[:1500] for text, _ in zip(stdlib_documents(), range(40), strict=False)]
+    build_dataset("spaces", lambda: iter(texts), 400, tmp_path, lambda line: None, "a test", val_every=8)
+    assert run_on(tmp_path, tmp_path, "spaces", "spaces_400_bpe.model") == {"bytes"}
+
+
+def test_a_byte_of_the_artifact_is_noticed(packed, data_root, tmp_path):
+    folder = shutil.copytree(packed, tmp_path / "copy")
+    artifact = bytearray((folder / "artifact.golf").read_bytes())
+    artifact[len(artifact) // 2] ^= 1
+    (folder / "artifact.golf").write_bytes(artifact)
+    assert "score" in failed(data_root, folder)
+
+
+@pytest.mark.parametrize("figure", ["val_bpb", "bytes_code", "tokens_scored", "steps", "seconds"])
+def test_a_figure_of_submission_json_is_noticed(packed, data_root, tmp_path, figure):
+    folder = shutil.copytree(packed, tmp_path / "copy")
+    submission = json.loads((folder / "submission.json").read_text())
+    if isinstance(submission[figure], dict):
+        submission[figure]["train"] += 1
+    else:
+        submission[figure] += 0.0001 if isinstance(submission[figure], float) else 1
+    (folder / "submission.json").write_text(json.dumps(submission))
+    names = failed(data_root, folder)
+    assert "receipts" in names
+    caught = {"val_bpb": "score", "bytes_code": "size", "tokens_scored": "coverage"}
+    assert caught.get(figure, "receipts") in names
+
+
+def test_a_token_of_the_validation_text_is_noticed(packed, data_root, tmp_path):
+    root = shutil.copytree(data_root, tmp_path / "data")
+    path = root / "datasets" / "tiny" / "tiny_val_000000.bin"
+    tokens = np.array(open_shard(path))
+    place = int(np.flatnonzero(tokens[:-1] != 1)[500])
+    tokens[place] = 40 if tokens[place] != 40 else 41
+    write_shard(path, tokens)
+    assert failed(root, packed)
+
+
+def test_what_cannot_be_verified_is_said_plainly(data_root, tmp_path, packed):
+    done = call(data_root, "verify", tmp_path)
+    assert (done.returncode, done.stderr) == (2, f"golfzoo: {tmp_path}: has no artifact.golf\n")
+    folder = shutil.copytree(packed, tmp_path / "copy")
+    (folder / "submission.json").write_text("{}")
+    done = call(data_root, "verify", folder)
+    assert done.returncode == 2
+    assert "submission.json: val_bpb: Field required" in done.stderr
+    shutil.copy(packed / "submission.json", folder)
+    (folder / "train_gpt.py").write_text("print('hello')")
+    done = call(data_root, "verify", folder)
+    assert done.returncode == 2
+    assert "not a packed golfzoo submission" in done.stderr
