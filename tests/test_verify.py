@@ -228,19 +228,28 @@ def test_a_byte_of_the_artifact_is_noticed(packed, data_root, tmp_path):
     assert "score" in failed(data_root, folder)
 
 
-@pytest.mark.parametrize("figure", ["val_bpb", "bytes_code", "tokens_scored", "steps", "seconds"])
-def test_a_figure_of_submission_json_is_noticed(packed, data_root, tmp_path, figure):
-    folder = shutil.copytree(packed, tmp_path / "copy")
+def edit_submission(packed, tmp_path, figure):
+    folder = shutil.copytree(packed, tmp_path / figure)
     submission = json.loads((folder / "submission.json").read_text())
     if isinstance(submission[figure], dict):
         submission[figure]["train"] += 1
     else:
         submission[figure] += 0.0001 if isinstance(submission[figure], float) else 1
     (folder / "submission.json").write_text(json.dumps(submission))
-    names = failed(data_root, folder)
-    assert "receipts" in names
-    caught = {"val_bpb": "score", "bytes_code": "size", "tokens_scored": "coverage"}
-    assert caught.get(figure, "receipts") in names
+    return folder
+
+
+def test_a_figure_of_submission_json_is_noticed(packed, data_root, tmp_path, zoo, monkeypatch):
+    assert failed(data_root, edit_submission(packed, tmp_path, "val_bpb")) == {"score", "seeds", "receipts"}
+    from golfzoo.verify.paper import check_size
+    from golfzoo.verify.subject import read_subject
+
+    monkeypatch.setenv("GOLFZOO_DATA", str(data_root))
+    assert read_subject(packed, zoo).claim["intact"]
+    for figure in ("bytes_code", "tokens_scored", "steps", "seconds"):
+        subject = read_subject(edit_submission(packed, tmp_path, figure), zoo)
+        assert not subject.claim["intact"], figure
+        assert check_size(subject).holds == (figure != "bytes_code")
 
 
 def test_a_token_of_the_validation_text_is_noticed(packed, data_root, tmp_path):
