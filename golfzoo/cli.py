@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from golfzoo.commands import data, judge, plugins, run
+from golfzoo.commands import cache, data, judge, plugins, run
 from golfzoo.errors import GolfzooError
 
 
@@ -13,7 +13,7 @@ class Commands(click.Group):
     """Prints errors that are meant for people as lines, and keeps tracebacks for bugs."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        from golfzoo.engine.errors import RunError
+        from golfzoo.engine.errors import Interrupted, RunError
 
         try:
             return super().invoke(ctx)
@@ -21,6 +21,8 @@ class Commands(click.Group):
             _fail(str(error), error.exit_status)
         except RunError as error:
             _fail(str(error), 1)
+        except Interrupted as error:
+            _fail("interrupted; `golfzoo run --resume DIR` goes on from the last checkpoint", 128 + error.signal_number)
         except KeyboardInterrupt:
             _fail("interrupted", 130)
         except BrokenPipeError:  # the reader of our output has seen enough
@@ -35,7 +37,7 @@ def _fail(message: str, status: int) -> None:
 
 
 _COMMANDS = [run.run, run.eval, run.show, judge.pack, judge.size, judge.verify, judge.compare]
-_COMMANDS += [plugins.plugins, plugins.records, data.data]
+_COMMANDS += [plugins.plugins, plugins.records, data.data, cache.cache]
 
 
 @click.group(cls=Commands, commands=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})

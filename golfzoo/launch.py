@@ -5,17 +5,17 @@ import json
 import logging
 import os
 import secrets
-import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from golfzoo.corpus.check import check_inputs
 from golfzoo.engine.data import data_paths, data_root
-from golfzoo.engine.errors import DataError, RunError
+from golfzoo.engine.errors import DataError, Interrupted, RunError
 from golfzoo.engine.parts import namespace
 from golfzoo.errors import UsageError
 from golfzoo.folder import make_folder
@@ -77,31 +77,65 @@ def score_file(record: Record, path: Path, is_artifact: bool, listen: Listener) 
         return score(record, path, is_artifact, world, listen)
 
 
-def run_here(record: Record, out: Path | None, listen: Listener) -> tuple[Path, dict[str, Any]]:
+def processes_of(folder: Path) -> int:
+    """How many processes the run in a folder has; raises UsageError where there is no run to go on with."""
+    try:
+        result = json.loads((folder / "result.json").read_text()) if (folder / "result.json").exists() else {}
+        environment = json.loads((folder / "env.json").read_text())
+    except (OSError, ValueError):
+        raise UsageError(f"--resume {folder}: is not the folder of a run that was started") from None
+    if result.get("status") == "completed":
+        raise UsageError(f"--resume {folder}: the run is completed; there is nothing to go on with")
+    return int(environment["processes"])
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a run is started.
+
+    out         its folder; by default a new one under runs/
+    resume      a folder whose run goes on; `out` is then not used
+    fresh       take no stage over from other runs
+    processes   on this machine
+    nodes       machines, and where they meet: host:port
+    """
+
+    out: Path | None = None
+    resume: Path | None = None
+    fresh: bool = False
+    processes: int = 1
+    nodes: int = 1
+    meet_at: str = ""
+
+    def folder(self, record: Record) -> Path:
+        return self.resume or make_folder(record, self.out)
+
+
+def run_here(record: Record, start: Start, listen: Listener) -> tuple[Path, dict[str, Any]]:
     """Run in this process: alone, or as one of those that torchrun started. The first process makes the folder."""
     from golfzoo.engine.distributed import join
     from golfzoo.worker import work
 
-    with interruptible(), join(record.tables["train"]["precision"]) as world:
-        folder = world.share(make_folder(record, out) if world.rank == 0 else None)
-        return folder, work(record, folder, world, listen)
+    with join(record.tables["train"]["precision"]) as world:
+        folder = world.share(start.folder(record) if world.rank == 0 else None)
+        return folder, work(record, folder, world, listen, start.fresh)
 
 
-def run_several(record: Record, out: Path | None, num_processes: int, listen: Listener) -> tuple[Path, dict[str, Any]]:
+def run_several(record: Record, start: Start, listen: Listener) -> tuple[Path, dict[str, Any]]:
     """Start processes on this machine and wait for them, showing what the first of them reports."""
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    folder = make_folder(record, out)
+    folder = start.folder(record)
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it would say is said below
     # One thread per core over all processes: more of them spin against each other and are many times slower.
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // num_processes)))
-    (folder / "ranks").mkdir()
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // start.processes)))
+    (folder / "ranks").mkdir(exist_ok=True)
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
-        nproc_per_node=num_processes,
+        nproc_per_node=start.processes,
         run_id=secrets.token_hex(4),
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
@@ -112,9 +146,10 @@ def run_several(record: Record, out: Path | None, num_processes: int, listen: Li
     )
     with follow(folder / "metrics.jsonl", listen):
         try:
-            elastic_launch(config, sys.executable)("-u", "-m", "golfzoo.launch", str(folder))
-        except SignalException:
-            raise KeyboardInterrupt from None
+            fresh = ["fresh"] if start.fresh else []
+            elastic_launch(config, sys.executable)("-u", "-m", "golfzoo.launch", str(folder), *fresh)
+        except SignalException as stopped:
+            raise Interrupted(int(stopped.sigval)) from None
         except ChildFailedError as error:
             rank, failure = error.get_first_failure()
             message = failure.message["message"] if isinstance(failure.message, dict) else failure.message
@@ -122,7 +157,7 @@ def run_several(record: Record, out: Path | None, num_processes: int, listen: Li
     return folder, json.loads((folder / "result.json").read_text())
 
 
-def worker_main(folder: Path) -> None:
+def worker_main(folder: Path, fresh: bool) -> None:
     """One of the processes that run_several started."""
     from torch.distributed.elastic.multiprocessing.errors import record as report_errors
 
@@ -133,24 +168,10 @@ def worker_main(folder: Path) -> None:
     @report_errors
     def main() -> None:
         resolved = load_record(str(folder / "record.toml"), discover())
-        with interruptible(), join(resolved.tables["train"]["precision"]) as world:
-            work(resolved, folder, world)
+        with join(resolved.tables["train"]["precision"]) as world:
+            work(resolved, folder, world, fresh=fresh)
 
     main()
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """SIGTERM ends a run as Ctrl-C does: its folder says that it was interrupted."""
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 @contextmanager
@@ -159,12 +180,13 @@ def follow(path: Path, listen: Listener) -> Iterator[None]:
     done = threading.Event()
 
     def read() -> None:
-        position, last_round = 0, False
+        position, last_round = path.stat().st_size if path.exists() else 0, False
         while not last_round:
             last_round = done.wait(0.2)
             if not path.exists():
                 continue
             with open(path) as file:
+                position = min(position, path.stat().st_size)  # a run that is resumed takes lines back
                 file.seek(position)
                 for line in file:
                     if line.endswith("\n"):
@@ -181,4 +203,4 @@ def follow(path: Path, listen: Listener) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    worker_main(Path(sys.argv[1]))
+    worker_main(Path(sys.argv[1]), "fresh" in sys.argv[2:])

@@ -6,6 +6,7 @@ tracebacks, `inspect` and torch.compile see them. Nothing of the host is in it. 
 """
 
 import ast
+import functools
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -15,6 +16,7 @@ import lzma
 import re
 import sys
 import tokenize
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,13 +87,13 @@ def unpack_code(file: bytes) -> tuple[dict[str, Any], dict[str, str]]:
     return record, modules
 
 
-def requirements(record: Record) -> list[str]:
-    """What a submission needs beside Python: "distribution==version" of every package that its modules import."""
-    owners = importlib.metadata.packages_distributions()
-    own = {name.partition(".")[0] for name in shipped_modules(record)}
+def requirements(modules: dict[str, Path]) -> list[str]:
+    """What modules need beside Python: "distribution==version" of every package that they import."""
+    owners = _owners()
+    own = {name.partition(".")[0] for name in modules}
     roots = {
         imported.partition(".")[0]
-        for name, path in shipped_modules(record).items()
+        for name, path in modules.items()
         for imported in imported_names(name, path.read_text())
     }
     names = {owners[root][0] for root in roots - own - sys.stdlib_module_names if root in owners}
@@ -115,7 +117,12 @@ def code_hashes(record: Record) -> dict[str, str]:
 
 def shipped_modules(record: Record) -> dict[str, Path]:
     """Module name -> source file, for everything that a submission imports from the engine and from its plugins."""
-    pending = [_ENTRY, *(entry.component.target.partition(":")[0] for entry in record.entries.values())]
+    return closure([_ENTRY, *(entry.component.target.partition(":")[0] for entry in record.entries.values())])
+
+
+def closure(entries: list[str]) -> dict[str, Path]:
+    """Modules, and what they import from the engine and from their own packages: name -> source file."""
+    pending = list(entries)
     found: dict[str, Path] = {}
     while pending:
         name = pending.pop()
@@ -133,6 +140,7 @@ def shipped_modules(record: Record) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
+@functools.cache
 def imported_names(name: str, source: str) -> set[str]:
     """Every module, and every name from one, that a module imports when it runs, wherever in it."""
     names = set()
@@ -145,6 +153,7 @@ def imported_names(name: str, source: str) -> set[str]:
     return names
 
 
+@functools.cache
 def strip(source: str) -> str:
     """A module without comments, docstrings, blank lines, and what only a type checker reads."""
     lines = source.splitlines()
@@ -168,6 +177,12 @@ def strip(source: str) -> str:
             inside_strings.update(range(node.lineno, node.end_lineno or node.lineno))
     kept = (line if row in inside_strings else line.rstrip() for row, line in enumerate(lines, start=1))
     return "".join(f"{line}\n" for row, line in enumerate(kept, start=1) if line or row in inside_strings)
+
+
+@functools.cache
+def _owners() -> Mapping[str, list[str]]:
+    """Package -> the distributions that it comes from."""
+    return importlib.metadata.packages_distributions()
 
 
 def _blank(lines: list[str], node: Any) -> None:

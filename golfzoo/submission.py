@@ -13,7 +13,7 @@ from golfzoo.engine.parts import namespace
 from golfzoo.engine.size import count_bytes
 from golfzoo.errors import UsageError
 from golfzoo.folder import write_json
-from golfzoo.pack import code_hashes, pack_code, requirements
+from golfzoo.pack import code_hashes, pack_code, requirements, shipped_modules
 from golfzoo.record import Record, load_record
 from golfzoo.results import read_environment, read_result
 from golfzoo.zoo import Zoo
@@ -50,7 +50,7 @@ def write_submission(
         "artifact.golf": artifact,
         "README.md": _readme(submission).encode(),
         "train.log": (runs[0] / "log.txt").read_bytes(),
-        "requirements.txt": "".join(f"{line}\n" for line in requirements(record)).encode(),
+        "requirements.txt": "".join(f"{line}\n" for line in requirements(shipped_modules(record))).encode(),
     }
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     partial.mkdir(parents=True)

@@ -41,6 +41,7 @@ class TrainTable(Config):
     grad_clip_norm: float = option(0.0, "clip gradients to this norm; 0: off", ge=0)
     val_every: int = option(1000, "steps between flat evaluations; 0: only the first and the last", ge=0)
     log_every: int = option(200, "steps between train events, beside the first ten", ge=1)
+    checkpoint_seconds: float = option(60.0, "training seconds between checkpoints; 0: none", ge=0)
     precision: Literal["auto", "bf16", "fp32"] = option("auto", "auto: bf16 on CUDA, fp32 elsewhere")
     compile: Literal["auto", "on", "off"] = option("auto", "torch.compile; auto: on for CUDA, off elsewhere")
 

@@ -1,6 +1,8 @@
 """Results as a person reads them: tables on a terminal, plain columns elsewhere."""
 
+import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from rich.box import ROUNDED
@@ -8,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from golfzoo.cache import Entry as Kept
 from golfzoo.display import make_console
 from golfzoo.verify.verdict import MEANINGS, Verdict
 
@@ -42,6 +45,25 @@ def show_sizes(measured: dict[str, Any]) -> None:
     print(f"tokenizer  {size['tokenizer']:>12,}")
     print(f"total      {size['total']:>12,} of {size['limit']:,}")
     print(f"headroom   {measured['headroom']:>12,}")
+
+
+def show_cache(root: Path, entries: list[Kept]) -> None:
+    """What `golfzoo cache list` prints."""
+    console = make_console()
+    rows = [
+        [entry.stage, entry.facts.get("record", ""), entry.size, _ago(entry.used), entry.facts.get("from", "")]
+        for entry in entries
+    ]
+    console.print(make_table(console, str(root), ["stage", "record", "bytes", "last used", "from"], rows))
+    console.print(f"{len(entries)} results, {sum(entry.size for entry in entries) / 1e6:,.1f} MB")
+
+
+def _ago(moment: float) -> str:
+    seconds = time.time() - moment
+    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{int(seconds / size)} {unit} ago"
+    return "just now"
 
 
 def show_verdicts(verdicts: list[Verdict], notes: list[str]) -> None:

@@ -4,38 +4,35 @@ The first process writes the files of the run's folder.
 """
 
 import importlib
-import io
-import json
-import time
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import safetensors.torch
 import torch
 
+from golfzoo.cache import Cache, Fingerprints
 from golfzoo.corpus.check import fingerprint
 from golfzoo.engine.artifact import decode_model
 from golfzoo.engine.data import data_paths
 from golfzoo.engine.distributed import World
-from golfzoo.engine.errors import RunError
-from golfzoo.engine.files import write_whole
-from golfzoo.engine.lines import describe
+from golfzoo.engine.errors import Interrupted, RunError
 from golfzoo.engine.parts import Parts, bind, namespace
 from golfzoo.engine.run import run, score_only
-from golfzoo.engine.stages import Stages
 from golfzoo.errors import PluginError, UsageError
 from golfzoo.folder import RESULT_SCHEMA, describe_components, describe_environment, write_json
+from golfzoo.keep import Journal, KeptStages, Listener, Stop
 from golfzoo.pack import code_hashes, pack_code
 from golfzoo.record import Record
 
-Listener = Callable[[dict[str, Any]], None]
 
+def work(
+    record: Record, folder: Path, world: World, listen: Listener | None = None, fresh: bool = False
+) -> dict[str, Any]:
+    """Run a resolved record in this process, and leave a result.json whatever happens. Returns the result.
 
-def work(record: Record, folder: Path, world: World, listen: Listener | None = None) -> dict[str, Any]:
-    """Run a resolved record in this process, and leave a result.json whatever happens. Returns the result."""
+    A run that was interrupted goes on where its last checkpoint was made. `fresh`: take nothing over from other runs.
+    """
     first = world.rank == 0
     device = torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "cpu"
     plan = namespace(record.tables)
@@ -49,17 +46,22 @@ def work(record: Record, folder: Path, world: World, listen: Listener | None = N
         "device": device,
         "components": describe_components(record),
     }
-    with Journal(folder if first else None, listen) as journal:
+    stop = Stop()
+    with stop.installed(), Journal(folder if first else None, [listen] if listen else []) as journal:
         try:
             result["dataset"] = fingerprint(*data_paths(plan.data))
             if first:
                 environment = describe_environment(record, device, world.size)
                 environment |= {"dataset": result["dataset"], "code": code_hashes(record)}
                 write_json(folder / "env.json", environment)
-            stages = KeptStages(folder) if first else Stages()
-            result |= run(plan, bind_parts(record), world, folder, len(pack_code(record)), stages, journal.emit)
+            prints = Fingerprints(record, result["dataset"], device, world.size)
+            stages = KeptStages(folder, world.rank, Cache(), prints, journal, stop, fresh)
+            try:
+                result |= run(plan, bind_parts(record), world, folder, len(pack_code(record)), stages, journal.emit)
+            finally:
+                stages.finish_writing()
             result["status"] = "completed"
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Interrupted):
             result["status"] = "interrupted"
             raise
         except BaseException as error:
@@ -90,11 +92,8 @@ def score(record: Record, path: Path, is_artifact: bool, world: World, listen: L
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """A state from .safetensors, or from a .pt of nothing but tensors, such as the reference's final_model.pt."""
     try:
-        state = (
-            safetensors.torch.load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, "cpu", weights_only=True)
-        )
+        is_safe = path.suffix == ".safetensors"
+        state = safetensors.torch.load_file(path) if is_safe else torch.load(path, "cpu", weights_only=True)
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file") from None
     except Exception as error:  # both readers raise whatever their parsers raise
@@ -107,53 +106,6 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
 def bind_parts(record: Record) -> Parts:
     """Import the record's components and bind them to their options."""
     return bind(record.tables, {kind: _import(entry.component.target) for kind, entry in record.entries.items()})
-
-
-class KeptStages(Stages):
-    """Keeps the trained weights and the score of every document in the run's folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def save(self, stage: str, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
-        if stage == "train":
-            write_whole(self.folder / "weights.safetensors", safetensors.torch.save(tensors))
-        elif stage == "score":
-            packed = io.BytesIO()
-            columns: Any = {name: column.numpy() for name, column in tensors.items()}
-            np.savez_compressed(packed, **columns)
-            write_whole(self.folder / "documents.npz", packed.getvalue())
-
-
-class Journal:
-    """Takes a run's events: to metrics.jsonl whole, to log.txt as lines, and to whoever listens.
-
-    Without a folder, in every process but the first, it takes none.
-    """
-
-    def __init__(self, folder: Path | None, listen: Listener | None) -> None:
-        self.folder, self.listen = folder, listen
-        self.files = ExitStack()
-        if folder:
-            self.metrics = self.files.enter_context(open(folder / "metrics.jsonl", "a"))
-            self.log = self.files.enter_context(open(folder / "log.txt", "a"))
-
-    def __enter__(self) -> "Journal":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.files.close()
-
-    def emit(self, event: dict[str, Any]) -> None:
-        if self.folder is None:
-            return
-        self.metrics.write(json.dumps(event) + "\n")
-        self.metrics.flush()
-        if (line := describe(event)) is not None:
-            self.log.write(f"{time.strftime('%H:%M:%S')} {line}\n")
-            self.log.flush()
-        if self.listen:
-            self.listen(event)
 
 
 def _import(target: str) -> Any:

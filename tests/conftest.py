@@ -1,8 +1,12 @@
 """Fixtures: a small dataset on real text, a tiny record on it, fake distributions with plugins."""
 
 import os
+import tempfile
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: spinning threads make a busy machine 20 times slower
+
+# The tests' own cache, new at every session: a result of an earlier one would hide what no longer works.
+os.environ["GOLFZOO_CACHE"] = tempfile.mkdtemp(prefix="golfzoo-test-cache-")
 
 import sys
 import textwrap

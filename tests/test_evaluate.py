@@ -72,7 +72,15 @@ class Recorder(torch.nn.Module):
         return self.scale * (input_ids * 7 + target_ids).float() / 1000
 
 
-@pytest.mark.parametrize("plan", [flat_walk(64, 4), walk(64, 32), walk(50, 7, batch=2), walk(64, 64, isolate=False)])
+@pytest.mark.parametrize(
+    "plan",
+    [
+        flat_walk(SimpleNamespace(seq_len=64, micro_batch_tokens=256)),
+        walk(64, 32),
+        walk(50, 7, batch=2),
+        walk(64, 64, isolate=False),
+    ],
+)
 def test_each_score_lands_in_its_own_slot(text, plan):
     score = evaluate(Recorder(text), text, plan, ALONE)
     expected = (text.tokens[:-1].astype(np.float64) * 7 + text.tokens[1:]) / 1000

@@ -2,8 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -27,7 +30,16 @@ def pair(data_root, tmp_path_factory):
     (folder / "tiny.toml").write_text(TINY_RECORD.replace("batch_tokens = 512", "batch_tokens = 256"))
     for processes in (1, 2):
         done = golfzoo(
-            folder, data_root, "run", "tiny.toml", "adaptor.use=none", "--nproc", processes, "--out", processes
+            folder,
+            data_root,
+            "run",
+            "tiny.toml",
+            "adaptor.use=none",
+            "--fresh",
+            "--nproc",
+            processes,
+            "--out",
+            processes,
         )
         assert done.returncode == 0, done.stderr
         assert "step 10: loss" in done.stdout  # of two, drawn by the launcher from what the first reports
@@ -66,10 +78,55 @@ def test_a_process_that_fails_is_named_with_its_error(pair, data_root):
 def test_under_torchrun_it_joins(pair, data_root):
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--local-addr=127.0.0.1")
     done = golfzoo(
-        pair, data_root, "run", "tiny.toml", "adaptor.use=none", "--out", "joined",
+        pair, data_root, "run", "tiny.toml", "adaptor.use=none", "--fresh", "--out", "joined",
         launcher=(*torchrun, "-m", "golfzoo"),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (joined, _), (two, _) = read(pair, "joined"), read(pair, 2)
     assert joined["stages"] == two["stages"]
     assert done.stdout.count("Everything is in joined") == 1
+
+
+def test_a_process_that_is_killed_is_named_and_the_run_resumes(pair, data_root):
+    """kill -9 on the second of two: the first stops within seconds, and the run goes on to the same bits."""
+    arguments = ["train.iterations=200", "train.checkpoint_seconds=0.05", "adaptor.use=none", "--fresh", "--nproc", "2"]
+    whole = golfzoo(pair, data_root, "run", "tiny.toml", *arguments, "--out", "whole")
+    assert whole.returncode == 0, whole.stderr
+    command = [sys.executable, "-m", "golfzoo", "run", "tiny.toml", *arguments, "--out", "killed"]
+    environment = {**os.environ, "GOLFZOO_DATA": str(data_root)}
+    run = subprocess.Popen(
+        command, cwd=pair, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    wait_for(lambda: len(list((pair / "killed" / "checkpoints").glob("*.rank-1.pt"))) > 1, run)
+    os.kill(process_of_rank(run.pid, 1), signal.SIGKILL)
+    killed = time.monotonic()
+    _, errors = run.communicate(timeout=60)
+    assert time.monotonic() - killed < 15
+    assert run.returncode == 1
+    assert errors.startswith("golfzoo: process 1 failed: ")
+    assert "Signal 9" in errors
+    assert "Traceback" not in errors
+    resumed = golfzoo(pair, data_root, "run", "--resume", "killed", "--fresh")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "resumed at step" in resumed.stdout
+    for name in ("weights.safetensors", "artifact.golf"):
+        assert (pair / "killed" / name).read_bytes() == (pair / "whole" / name).read_bytes()
+
+
+def wait_for(condition, process, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def process_of_rank(launcher, rank):
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == launcher and f"\0RANK={rank}\0".encode() in (entry / "environ").read_bytes():
+                return int(entry.name)
+        except OSError:
+            continue
+    raise AssertionError(f"no process of rank {rank}")

@@ -17,6 +17,7 @@ from golfzoo.engine.evaluate import evaluate, flat_walk
 from golfzoo.engine.model import build_model
 from golfzoo.engine.parts import bind, namespace
 from golfzoo.engine.shards import TokenStream
+from golfzoo.engine.stages import Stages
 from golfzoo.engine.tokens import open_tokenizer
 from golfzoo.engine.train import lr_multiplier, seed_everything, train
 from golfzoo.record import load_record
@@ -96,7 +97,7 @@ def run_engine(small, optimizer_options=None, **options):
     optimizers = parts.optimizer(parameters=dict(model.named_parameters()), roles=roles, process_group=None)
     stream = TrainingText(small.folder, small.tokenizer, small.plan.train, ALONE)
     events = []
-    flat = flat_walk(64, 8)
+    flat = flat_walk(small.plan.train)
     train(
         model,
         optimizers,
@@ -105,6 +106,7 @@ def run_engine(small, optimizer_options=None, **options):
         ALONE,
         lambda: evaluate(model, small.text, flat, ALONE),
         Clock(ALONE, events.append),
+        Stages(),
     )
     return model, [event["loss"] for event in events if event["event"] == "train"], events
 
@@ -220,8 +222,10 @@ def test_the_wall_clock_cap_stops_training(small, tmp_path):
     stream = TrainingText(small.folder, small.tokenizer, plan, ALONE)
     events = []
     clock = Clock(ALONE, events.append)
-    flat = flat_walk(64, 8)
-    result = train(model, optimizers, stream, plan, ALONE, lambda: evaluate(model, small.text, flat, ALONE), clock)
+    flat = flat_walk(small.plan.train)
+    result = train(
+        model, optimizers, stream, plan, ALONE, lambda: evaluate(model, small.text, flat, ALONE), clock, Stages()
+    )
     assert 0.3 <= clock.seconds["train"] < 3
     assert 1 < result["steps"] < 10**6
     last = [event for event in events if event["event"] == "train"][-1]

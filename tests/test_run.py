@@ -66,7 +66,7 @@ def test_documents_add_up_to_the_score(tiny_run):
 
 
 def test_the_same_command_twice_gives_the_same_bits(tiny_run, tmp_path, golfzoo):
-    status, output = golfzoo("run", tiny_run / "record.toml", "--out", tmp_path / "again")
+    status, output = golfzoo("run", tiny_run / "record.toml", "--fresh", "--out", tmp_path / "again")
     assert status == 0, output
     for name in ("record.toml", "weights.safetensors", "artifact.golf"):
         assert (tmp_path / "again" / name).read_bytes() == (tiny_run / name).read_bytes(), name
@@ -122,7 +122,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(tiny_run, tmp_pa
         return loss * float("nan") if step == 3 else loss
 
     monkeypatch.setattr(train_module, "_backward", explode)
-    status, output = golfzoo("run", tiny_run / "record.toml", "--out", tmp_path / "run")
+    status, output = golfzoo("run", tiny_run / "record.toml", "--fresh", "--out", tmp_path / "run")
     assert status == 1
     assert "golfzoo: the loss became nan in step 4; lower the learning rates or clip gradients" in output
     result = result_of(tmp_path / "run")
@@ -136,7 +136,7 @@ def test_an_interrupted_run_says_so(tiny_run, tmp_path, golfzoo, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(train_module, "_update", interrupt)
-    status, output = golfzoo("run", tiny_run / "record.toml", "--out", tmp_path / "run")
+    status, output = golfzoo("run", tiny_run / "record.toml", "--fresh", "--out", tmp_path / "run")
     assert status == 130
     assert "golfzoo: interrupted" in output
     assert result_of(tmp_path / "run")["status"] == "interrupted"
@@ -155,7 +155,7 @@ def test_a_full_disk_leaves_nothing_half_written(tiny_run, tmp_path, golfzoo, mo
         original(descriptor)
 
     monkeypatch.setattr(files.os, "fsync", full)
-    status, output = golfzoo("run", tiny_run / "record.toml", "--out", tmp_path / "run")
+    status, output = golfzoo("run", tiny_run / "record.toml", "--fresh", "--out", tmp_path / "run")
     assert status == 1
     assert "artifact.golf: cannot be written: No space left on device" in output
     assert not [path.name for path in (tmp_path / "run").iterdir() if path.name.endswith((".partial", ".golf"))]

@@ -10,23 +10,41 @@ from golfzoo.errors import UsageError
 
 
 @click.command()
-@record_argument
+@click.argument("record", type=click.Path(path_type=str), required=False)
 @overrides_argument
 @profile_option
-@click.option("--nproc", type=click.IntRange(min=1), default=1, show_default=True, help="Processes on this machine.")
+@click.option("--nproc", type=click.IntRange(min=1), help="Processes on this machine.  [default: 1]")
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder; by default one under runs/.")
+@click.option("--resume", type=click.Path(path_type=Path), metavar="DIR", help="Go on with the run in DIR.")
+@click.option("--fresh", is_flag=True, help="Run every stage, even one whose result is known from another run.")
 @click.option("--dry-run", is_flag=True, help="Check record and data, say what would run, and stop.")
 def run(
-    record: str, overrides: tuple[str, ...], profile: str | None, nproc: int, out: Path | None, dry_run: bool
+    record: str | None,
+    overrides: tuple[str, ...],
+    profile: str | None,
+    nproc: int | None,
+    out: Path | None,
+    resume: Path | None,
+    fresh: bool,
+    dry_run: bool,
 ) -> None:
     """Run RECORD: train, quantize, pack, read the artifact back, and score it.
 
-    KEY=VALUE overrides a key of the record, as in train.seed=7 or quantizer.use=int6.
+    KEY=VALUE overrides a key of the record, as in train.seed=7 or quantizer.use=int6. A stage whose result is known
+    from another run is taken over, and said so. A run that was interrupted goes on with --resume DIR.
     """
     from golfzoo import launch
     from golfzoo.display import Display
     from golfzoo.views import show_result
 
+    if resume:
+        if record or overrides or profile or out:
+            raise UsageError("--resume DIR goes on with the record in DIR; give no other, and no --out")
+        record, profile = str(resume / "record.toml"), "none"
+        nproc = nproc or launch.processes_of(resume)
+    if record is None:
+        raise UsageError("run needs a RECORD, or --resume DIR")
+    start = launch.Start(out=out, resume=resume, fresh=fresh, processes=nproc or 1)
     resolved = load(record, overrides, profile)
     rank = launch.joined_rank()
     display = Display(resolved.tables)
@@ -34,17 +52,17 @@ def run(
         for note in resolved.notes:
             display.say(note)
         launch.prepare_data(resolved, display.say)
-    launch.check_processes(resolved, nproc)
+    launch.check_processes(resolved, start.processes)
     if dry_run:
         display.say(f"{record}: {resolved.name} would run with these components:")
         for kind, entry in resolved.entries.items():
             display.say(f"  {kind:12} {entry.component.name} ({entry.distribution} {entry.version})")
         return
     with display:
-        if nproc > 1 and rank is None:
-            folder, result = launch.run_several(resolved, out, nproc, display.show)
+        if start.processes > 1 and rank is None:
+            folder, result = launch.run_several(resolved, start, display.show)
         else:
-            folder, result = launch.run_here(resolved, out, display.show)
+            folder, result = launch.run_here(resolved, start, display.show)
     if not rank:
         show_result(display.console, result, resolved.tables["record"]["published"])
         display.say(f"Everything is in {folder}")

@@ -36,13 +36,16 @@ _COMPRESS_AT_MOST = 64 * 2**20
 
 STDLIB = "stdlib"
 STDLIB_VOCAB_SIZE = 1024
-STDLIB_VAL_EVERY = 40
+STDLIB_VAL_EVERY = 20
+STDLIB_VAL_MAX_BYTES = 2**14
 
 
 def build_stdlib(root: Path, say: Callable[[str], None]) -> dict[str, Any]:
     """The standard-library corpus: seconds to make, on any machine that runs Python."""
     source = f"the standard library of Python {sys.version.split()[0]}"
-    return build_dataset(STDLIB, stdlib_documents, STDLIB_VOCAB_SIZE, root, say, source, STDLIB_VAL_EVERY)
+    return build_dataset(
+        STDLIB, stdlib_documents, STDLIB_VOCAB_SIZE, root, say, source, STDLIB_VAL_EVERY, STDLIB_VAL_MAX_BYTES
+    )
 
 
 def build_dataset(
@@ -53,8 +56,10 @@ def build_dataset(
     say: Callable[[str], None],
     source: str,
     val_every: int = 20,
+    val_max_bytes: int | None = None,
 ) -> dict[str, Any]:
-    """Build and return its description. Every val_every-th document, from the first on, goes to validation.
+    """Build and return its description. Every val_every-th document, from the first on, goes to validation, unless it
+    is longer than val_max_bytes.
 
     A vocab_size of 260 means byte260, which needs no training.
     """
@@ -69,7 +74,8 @@ def build_dataset(
         splits = {split: _Split(partial, name, split) for split in ("train", "val")}
         for batch in _batches(enumerate(documents()), _ENCODE_AT_ONCE):
             for (number, text), ids in zip(batch, encode([text for _, text in batch]), strict=True):
-                splits["val" if number % val_every == 0 else "train"].add(text, ids, tokenizer)
+                fits = val_max_bytes is None or len(text.encode()) <= val_max_bytes
+                splits["val" if number % val_every == 0 and fits else "train"].add(text, ids, tokenizer)
         for split in splits.values():
             split.close()
         if not splits["train"].documents:

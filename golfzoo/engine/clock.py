@@ -19,6 +19,15 @@ class Clock:
         self.emit = emit
         self.seconds: dict[str, float] = {}
 
+    def take_over(self, stage: str, facts: dict[str, Any]) -> None:
+        """A stage's result is known from before: its seconds are those that it took then."""
+        self.emit({"event": "reused", "stage": stage, "from": facts.get("from", "")})
+        for name, seconds in facts.get("seconds", {}).items():
+            self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+
+    def rounded(self) -> dict[str, float]:
+        return {name: round(seconds, 3) for name, seconds in self.seconds.items()}
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         self.emit({"event": "stage", "stage": name})

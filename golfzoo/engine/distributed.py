@@ -46,6 +46,13 @@ class World:
         dist.all_reduce(tensor, group=self.group)
         return tensor.cpu().numpy()
 
+    def everyone(self, value: Any) -> list[Any]:
+        """What each process has, in the order of their ranks."""
+        values = [value] * self.size
+        if self.group is not None:
+            dist.all_gather_object(values, value, group=self.group)
+        return values
+
     def share(self, value: Any) -> Any:
         """What the first process has, on all of them."""
         if self.group is None:

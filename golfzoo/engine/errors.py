@@ -5,6 +5,14 @@ class RunError(Exception):
     """The run cannot go on."""
 
 
+class Interrupted(BaseException):
+    """A signal asked the run to stop, and it has. Not an error: nothing that handles those must hold it up."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(f"signal {signal_number}")
+        self.signal_number = signal_number
+
+
 class DataError(RunError):
     """Shards, tokenizer or dataset that cannot be used."""
 

@@ -85,9 +85,14 @@ def evaluate(
     return ledger.close(world)
 
 
-def flat_walk(seq_len: int, batch_sequences: int) -> SimpleNamespace:
-    """Windows as in training: next to each other, blind to documents."""
-    return SimpleNamespace(context=seq_len, stride=seq_len, isolate_documents=False, batch_sequences=batch_sequences)
+def flat_walk(train: Any) -> SimpleNamespace:
+    """Windows as in training, by a record's [train] table: next to each other, blind to documents."""
+    return SimpleNamespace(
+        context=train.seq_len,
+        stride=train.seq_len,
+        isolate_documents=False,
+        batch_sequences=train.micro_batch_tokens // train.seq_len,
+    )
 
 
 def plan_windows(starts: np.ndarray, walk: Any, in_lanes: bool) -> Iterator[list[Windows]]:

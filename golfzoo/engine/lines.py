@@ -22,6 +22,8 @@ def describe(event: dict[str, Any]) -> str | None:
             )
         case "score":
             return f"final score: loss {event['val_loss']:.8f}, {event['val_bpb']:.8f} bits per byte"
+        case "reused":
+            return f"{event['stage']}: taken over from {event['from']}"
         case "note":
             return str(event["text"])
     return None

@@ -1,7 +1,8 @@
 """The run, top to bottom: train, quantize, compress, write the artifact, read it back, score what was read.
 
 `plan` is a resolved record as nested namespaces. `parts` are its components, bound to their options: the run calls each
-when it has what it needs. Events go out through `emit`; nothing is printed, and no name is looked up.
+when it has what it needs. Events go out through `emit`; nothing is printed, and no name is looked up. `stages` may know
+the result of a stage from before; it is then taken over, and said so.
 """
 
 import functools
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from golfzoo.engine.artifact import decode_model, encode_model, on_meta
@@ -23,8 +25,8 @@ from golfzoo.engine.ledger import Score
 from golfzoo.engine.model import build_model, digest, distance, load_weights
 from golfzoo.engine.parts import Parts
 from golfzoo.engine.size import count_bytes
-from golfzoo.engine.stages import Stages
-from golfzoo.engine.tokens import open_tokenizer
+from golfzoo.engine.stages import Kept, Stages
+from golfzoo.engine.tokens import Tokenizer, open_tokenizer
 from golfzoo.engine.train import check_batch, check_optimizers, seed_everything, train
 
 
@@ -33,63 +35,129 @@ def run(
 ) -> dict[str, Any]:
     """Run a whole record into the folder `out`. Returns what was measured, the same on every process."""
     clock = Clock(world, emit)
+    once = functools.partial(run_once, stages, world, clock)
 
-    # ---- the data ---------------------------------------------------------------------------------------------------
+    # ---- the data, the model and its optimizers ---------------------------------------------------------------------
     check_batch(plan.train, world.size)
-    folder, tokenizer_file = data_paths(plan.data)
-    tokenizer = open_tokenizer(tokenizer_file)
-    text = open_validation(folder, tokenizer)
-    stream = TrainingText(folder, tokenizer, plan.train, world)
-
-    # ---- the model and its optimizers -------------------------------------------------------------------------------
+    tokenizer, text = open_text(plan)
+    stream = TrainingText(data_paths(plan.data)[0], tokenizer, plan.train, world)
     seed_everything(plan.train.seed)
     model, roles = build_model(parts.architecture, tokenizer.vocab_size, world)
+    template = on_meta(model.state_dict())
     optimizers = parts.optimizer(parameters=dict(model.named_parameters()), roles=roles, process_group=world.group)
     check_optimizers(model, optimizers)
 
     # ---- train ------------------------------------------------------------------------------------------------------
-    flat = flat_walk(plan.train.seq_len, plan.eval.batch_sequences)
+    flat = flat_walk(plan.train)
     validate = functools.partial(evaluate, model, text, flat, world)
-    trained = train(model, optimizers, stream, plan.train, world, validate, clock)
-    weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+
+    def train_model() -> Kept:
+        trained = train(model, optimizers, stream, plan.train, world, validate, clock, stages)
+        return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}, trained
+
+    weights, trained = once("train", train_model)
 
     # ---- quantize, compress, write: the first process alone ---------------------------------------------------------
     path = out / "artifact.golf"
     if world.rank == 0:
-        stages.save("train", weights, trained)
-        with clock.stage("quantize"):
-            tensors, metadata = parts.quantizer.quantize(weights, roles)
-        with clock.stage("compress"):
-            write_whole(path, encode_model(tensors, metadata, parts, on_meta(weights), roles))
+        write_whole(path, make_artifact(weights, template, roles, parts, once, clock))
 
     # ---- read the artifact back from the disk: what is scored from here on is what was read --------------------------
     with clock.stage("load"):
         artifact = world.share(path.read_bytes() if world.rank == 0 else None)
-        load_weights(model, decode_model(artifact, parts, on_meta(weights), roles, str(path)), str(path))
+        load_weights(model, decode_model(artifact, parts, template, roles, str(path)), str(path))
     quantizer_changed = distance(weights, model.state_dict())
-    del weights, optimizers
+    model_sha256 = digest(model.state_dict())
     size = count_bytes(len(artifact), code_bytes, tokenizer.file_bytes, plan.size)
     emit({"event": "size", **size})
 
-    # ---- score ------------------------------------------------------------------------------------------------------
-    with clock.stage("roundtrip"):
-        roundtrip = evaluate(model, text, flat, world)
-    final = final_score(model, text, plan, parts, world, clock)
-    if world.rank == 0:
-        stages.save("score", {key: torch.from_numpy(column) for key, column in final.documents.items()}, final.brief())
+    # ---- score: a result of other weights is another result ---------------------------------------------------------
+    def score_flat() -> Kept:
+        with clock.stage("roundtrip"):
+            return {}, validate().brief()
 
+    def score() -> Kept:
+        final = final_score(model, text, plan, parts, world, clock)
+        counts = {"tokens": final.tokens, "bytes": final.bytes, "updates": final.updates}
+        return {name: torch.from_numpy(column) for name, column in final.documents.items()}, final.brief() | counts
+
+    _, roundtrip = once("roundtrip", score_flat, key=model_sha256)
+    _, final = once("eval", score, key=model_sha256)
+    emit({"event": "score", "val_loss": final["val_loss"], "val_bpb": final["val_bpb"]})
+
+    brief = ("val_loss", "val_bpb")
     return {
-        **final.brief(),
-        "stages": {"trained": trained["score"], "roundtrip": roundtrip.brief(), "final": final.brief()},
+        **{name: final[name] for name in brief},
+        "stages": {
+            "trained": trained["score"],
+            "roundtrip": {name: roundtrip[name] for name in brief},
+            "final": {name: final[name] for name in brief},
+        },
         "bytes": size,
-        "model_sha256": digest(model.state_dict()),
-        "receipts": {"quantizer_changed": quantizer_changed, "adaptor_updates": final.updates},
-        "tokens_scored": final.tokens,
-        "bytes_scored": final.bytes,
+        "model_sha256": model_sha256,
+        "receipts": {"quantizer_changed": quantizer_changed, "adaptor_updates": final["updates"]},
+        "tokens_scored": final["tokens"],
+        "bytes_scored": final["bytes"],
         "steps": trained["steps"],
         "tokens_trained": trained["steps"] * plan.train.batch_tokens,
-        "seconds": {name: round(seconds, 3) for name, seconds in clock.seconds.items()},
+        "seconds": clock.rounded(),
     }
+
+
+def make_artifact(
+    weights: dict[str, torch.Tensor],
+    template: dict[str, torch.Tensor],
+    roles: dict[str, str],
+    parts: Parts,
+    once: Callable[..., Kept],
+    clock: Clock,
+) -> bytes:
+    """Quantize and compress: the bytes of the artifact."""
+
+    def quantize() -> Kept:
+        with clock.stage("quantize"):
+            tensors, metadata = parts.quantizer.quantize(weights, roles)
+        return tensors, {"metadata": metadata}
+
+    def compress() -> Kept:
+        with clock.stage("compress"):
+            artifact = encode_model(quantized, quantization["metadata"], parts, template, roles)
+        return {"artifact": torch.from_numpy(np.frombuffer(artifact, dtype=np.uint8).copy())}, {}
+
+    quantized, quantization = once("quantize", quantize, alone=True)
+    compressed, _ = once("compress", compress, alone=True)
+    return compressed["artifact"].numpy().tobytes()
+
+
+def open_text(plan: Any) -> tuple[Tokenizer, ValidationText]:
+    folder, tokenizer_file = data_paths(plan.data)
+    tokenizer = open_tokenizer(tokenizer_file)
+    return tokenizer, open_validation(folder, tokenizer)
+
+
+def run_once(
+    stages: Stages,
+    world: World,
+    clock: Clock,
+    stage: str,
+    compute: Callable[[], Kept],
+    key: str = "",
+    alone: bool = False,
+) -> Kept:
+    """The result of a stage: known from before, or computed now and kept. `alone`: in the first process only."""
+    known = stages.load(stage, key) if world.rank == 0 else None
+    if not alone:
+        known = world.share(known)
+    if known is not None:
+        clock.take_over(stage, known[1])
+        return known
+    before = dict(clock.seconds)
+    tensors, facts = compute()
+    spent = {name: seconds - before.get(name, 0.0) for name, seconds in clock.seconds.items()}
+    facts = {**facts, "seconds": {name: seconds for name, seconds in spent.items() if seconds}}
+    if world.rank == 0:
+        stages.save(stage, tensors, facts, key)
+    return tensors, facts
 
 
 def final_score(model: Any, text: ValidationText, plan: Any, parts: Parts, world: World, clock: Clock) -> Score:
@@ -103,9 +171,7 @@ def final_score(model: Any, text: ValidationText, plan: Any, parts: Parts, world
             clock.emit({"event": "progress", "done": min(done * world.size, total), "total": total})
 
     with clock.stage("eval"):
-        final = evaluate(model, text, plan.eval, world, parts.adaptor, plan.train.seed, progress)
-    clock.emit({"event": "score", **final.brief()})
-    return final
+        return evaluate(model, text, plan.eval, world, parts.adaptor, plan.train.seed, progress)
 
 
 def score_only(
@@ -119,17 +185,16 @@ def score_only(
     """Score given weights: no training, no training data. `read_state(template, roles)` returns the state in the file
     `where`; the template has the names, types and shapes of the architecture's own, on the meta device."""
     clock = Clock(world, emit)
-    folder, tokenizer_file = data_paths(plan.data)
-    tokenizer = open_tokenizer(tokenizer_file)
-    text = open_validation(folder, tokenizer)
+    tokenizer, text = open_text(plan)
     seed_everything(plan.train.seed)
     model, roles = build_model(parts.architecture, tokenizer.vocab_size, world)
     with clock.stage("load"):
         load_weights(model, read_state(on_meta(model.state_dict()), roles), where)
     final = final_score(model, text, plan, parts, world, clock)
+    emit({"event": "score", **final.brief()})
     return {
         **final.brief(),
         "tokens_scored": final.tokens,
         "bytes_scored": final.bytes,
-        "seconds": {name: round(seconds, 3) for name, seconds in clock.seconds.items()},
+        "seconds": clock.rounded(),
     }

@@ -1,16 +1,37 @@
-"""What becomes of a finished stage. A submission keeps nothing; the host keeps files in the run's folder."""
+"""What becomes of a run's stages, and of a training that is under way. A submission keeps nothing; the host files."""
 
 from typing import Any
 
 import torch
 
+Kept = tuple[dict[str, torch.Tensor], dict[str, Any]]
+"""What a stage leaves: tensors, and facts that are JSON values."""
+
 
 class Stages:
-    """Keeps nothing. The host's subclass keeps what it is given, and may know a stage's result from an earlier run."""
+    """Keeps nothing and knows nothing from before. The host's subclass does both.
 
-    def load(self, stage: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-        """The tensors and facts of a stage that need not be run again, or None."""
+    `key` tells results of one stage apart that the record alone does not, such as scores of different weights.
+    """
+
+    def load(self, stage: str, key: str = "") -> Kept | None:
+        """The result of a stage that need not be run again, or None."""
         return None
 
-    def save(self, stage: str, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
-        """Keep a finished stage. `facts` are JSON values."""
+    def save(self, stage: str, tensors: dict[str, torch.Tensor], facts: dict[str, Any], key: str = "") -> None:
+        """Keep a finished stage."""
+
+    def checkpoint(self, step: int, state: dict[str, Any]) -> None:
+        """Keep a training that is under way: this process's share of it after `step` steps."""
+
+    def checkpoints(self) -> list[int]:
+        """The steps that this process has checkpoints of."""
+        return []
+
+    def resume(self, step: int) -> dict[str, Any]:
+        """This process's share of the training at one of those steps; {} at step 0, the beginning."""
+        return {}
+
+    def stop_signal(self) -> int:
+        """The number of the signal that asks this process to stop, or 0. Asked after every step."""
+        return 0

@@ -12,10 +12,12 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from golfzoo.engine.batches import TrainingText
+from golfzoo.engine.checkpoint import find_checkpoint, set_rng_state, training_state
 from golfzoo.engine.clock import Clock
 from golfzoo.engine.distributed import World
-from golfzoo.engine.errors import RunError
+from golfzoo.engine.errors import Interrupted, RunError
 from golfzoo.engine.ledger import Score
+from golfzoo.engine.stages import Stages
 
 
 def seed_everything(seed: int) -> None:
@@ -69,13 +71,17 @@ def train(
     world: World,
     validate: Callable[[], Score],
     clock: Clock,
+    stages: Stages,
 ) -> dict[str, Any]:
     """Train `model` in place. Returns {"steps", "score"}: the number of steps, and the last validation's score.
 
-    `settings` is the record's [train] table.
+    `settings` is the record's [train] table. A training that `stages` has a checkpoint of goes on from there.
     """
-    forward = _parallel(model, settings, world)
     micro_steps = settings.batch_tokens // (settings.micro_batch_tokens * world.size)
+    resumed = find_checkpoint(stages, world)
+    if "model" in resumed:  # the first process's; the parallel wrapper below hands it to the others
+        model.load_state_dict(resumed["model"])
+    forward = _parallel(model, settings, world)
 
     # ---- warm-up: real steps that compile and warm everything, then undone ------------------------------------------
     with clock.stage("warmup"):
@@ -85,15 +91,17 @@ def train(
             _backward(forward, text, step, micro_steps, world)
             _update(model, optimizers, 0, 1.0, settings)
         model.load_state_dict(weights)
-        for optimizer, state in zip(optimizers, states, strict=True):
+        for optimizer, state in zip(optimizers, resumed.get("optimizers", states), strict=True):
             optimizer.load_state_dict(state)
 
     # ---- the loop ---------------------------------------------------------------------------------------------------
     clock.emit({"event": "stage", "stage": "train"})
     cap = settings.max_wallclock_seconds or float("inf")
-    elapsed = 0.0  # training seconds, the same on every process
-    shown = 0.0
-    step = 0
+    step, elapsed = resumed.get("step", 0), resumed.get("elapsed", 0.0)  # elapsed: the same on every process
+    shown = saved = elapsed
+    if resumed:
+        set_rng_state(resumed["rng"], world)
+        clock.emit({"event": "note", "text": f"resumed at step {step}, {elapsed:.1f} s into training"})
     while True:
         last = step == settings.iterations or elapsed >= cap
         if last or step == 0 or (settings.val_every and step % settings.val_every == 0):
@@ -107,21 +115,28 @@ def train(
         loss = _backward(forward, text, step, micro_steps, world)
         _update(model, optimizers, step, multiplier, settings)
         step += 1
-        # One exchange a step: the mean loss, and the slowest process's clock, so that all of them see the same schedule
-        # and stop at the same step.
-        everyone = world.gather([loss.item(), elapsed + time.perf_counter() - started])
-        mean_loss, elapsed = float(everyone[:, 0].mean()), float(everyone[:, 1].max())
+        # One exchange a step: the mean loss, the slowest process's clock, so that all of them see the same schedule and
+        # stop at the same step, and whether one of them has been asked to stop.
+        mine = [loss.item(), elapsed + time.perf_counter() - started, stages.stop_signal()]
+        everyone = world.gather(mine)
+        mean_loss, elapsed, signal_number = float(everyone[:, 0].mean()), everyone[:, 1].max(), everyone[:, 2].max()
         if not np.isfinite(mean_loss):
             raise RunError(f"the loss became {mean_loss} in step {step}; lower the learning rates or clip gradients")
-        event = {"step": step, "loss": mean_loss, "seconds": elapsed, "lr_multiplier": multiplier}
+        event = {"step": step, "loss": mean_loss, "seconds": float(elapsed), "lr_multiplier": multiplier}
         if step <= 10 or step % settings.log_every == 0:
             clock.emit({"event": "train", **event})
+            shown = elapsed
         elif elapsed - shown >= 1.0:
             clock.emit({"event": "progress", **event})
-        else:
-            continue
-        shown = elapsed
-    clock.seconds["train"] = elapsed
+            shown = elapsed
+        if signal_number or (settings.checkpoint_seconds and elapsed - saved >= settings.checkpoint_seconds):
+            started = time.perf_counter()
+            stages.checkpoint(step, training_state(model, optimizers, step, float(elapsed), world))
+            elapsed += world.gather([time.perf_counter() - started]).max()  # checkpoints are on the clock
+            saved = elapsed
+        if signal_number:
+            raise Interrupted(int(signal_number))
+    clock.seconds["train"] = float(elapsed)
     return {"steps": step, "score": score}
 
 

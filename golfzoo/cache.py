@@ -1,0 +1,164 @@
+"""Results of stages, kept under a fingerprint of everything they depend on. Nothing is computed twice.
+
+    $GOLFZOO_CACHE or runs/.cache
+      <stage>/<fingerprint>/  facts.json  tensors.safetensors
+
+An entry appears whole or not at all, and one whose tensors are damaged counts as missing.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from golfzoo.pack import closure, requirements
+from golfzoo.record import Record
+
+# What each stage does not depend on, of the [train] table.
+_ONLY_SHOWN = ("log_every", "val_every", "checkpoint_seconds")
+
+_ENGINE = {
+    "train": ["golfzoo.engine.train", "golfzoo.engine.batches", "golfzoo.engine.model"],
+    "quantize": [],
+    "compress": ["golfzoo.engine.artifact"],
+    "roundtrip": ["golfzoo.engine.evaluate", "golfzoo.engine.model"],
+    "eval": ["golfzoo.engine.evaluate", "golfzoo.engine.model"],
+}
+"""The engine modules that each stage runs; what they import is found from there."""
+
+STAGES = tuple(_ENGINE)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One kept result. `used` is when it was last written or read, in seconds since the epoch."""
+
+    stage: str
+    fingerprint: str
+    path: Path
+    size: int
+    used: float
+    facts: dict[str, Any]
+
+
+class Cache:
+    """The kept results of all runs on this machine."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root or Path(os.environ.get("GOLFZOO_CACHE", "runs/.cache"))
+
+    def load(self, stage: str, fingerprint: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """Tensors and facts of an entry, or None."""
+        import safetensors.torch
+
+        folder = self.root / stage / fingerprint
+        try:
+            facts = json.loads((folder / "facts.json").read_text())
+            data = (folder / "tensors.safetensors").read_bytes()
+        except (OSError, ValueError):
+            return None
+        if hashlib.sha256(data).hexdigest() != facts.get("tensors_sha256"):
+            shutil.rmtree(folder, ignore_errors=True)
+            return None
+        os.utime(folder)
+        tensors = safetensors.torch.load(data)
+        return {name: tensors[name] for name in facts["names"]}, facts
+
+    def save(self, stage: str, fingerprint: str, tensors: dict[str, Any], facts: dict[str, Any]) -> None:
+        import safetensors.torch
+
+        folder = self.root / stage / fingerprint
+        if folder.exists():
+            return
+        partial = folder.with_name(f".{fingerprint}.partial-{os.getpid()}")
+        partial.mkdir(parents=True, exist_ok=True)
+        try:
+            data = safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()})
+            (partial / "tensors.safetensors").write_bytes(data)
+            # The file sorts its tensors; an artifact depends on the order in which its quantizer gave them.
+            described = {**facts, "names": list(tensors), "tensors_sha256": hashlib.sha256(data).hexdigest()}
+            (partial / "facts.json").write_text(json.dumps(described))
+            os.replace(partial, folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def has(self, stage: str, fingerprint: str) -> dict[str, Any] | None:
+        """The facts of an entry, without its tensors."""
+        try:
+            return json.loads((self.root / stage / fingerprint / "facts.json").read_text())
+        except (OSError, ValueError):
+            return None
+
+    def entries(self) -> list[Entry]:
+        """Everything that is kept, the least recently used first."""
+        found = []
+        for folder in self.root.glob("*/[!.]*"):
+            facts = self.has(folder.parent.name, folder.name)
+            if facts is not None:
+                size = sum(file.stat().st_size for file in folder.iterdir())
+                found.append(Entry(folder.parent.name, folder.name, folder, size, folder.stat().st_mtime, facts))
+        return sorted(found, key=lambda entry: entry.used)
+
+    def prune(self, max_bytes: int | None = None, older_than_days: float | None = None) -> list[Entry]:
+        """Remove what has not been used for so long, and the least recently used until the rest fits. Returns it."""
+        entries = self.entries()
+        total = sum(entry.size for entry in entries)
+        removed = []
+        for entry in entries:
+            too_old = older_than_days is not None and time.time() - entry.used > older_than_days * 86400
+            too_much = max_bytes is not None and total > max_bytes
+            if too_old or too_much:
+                shutil.rmtree(entry.path)
+                total -= entry.size
+                removed.append(entry)
+        for leftover in self.root.glob("*/.*.partial-*"):
+            if time.time() - leftover.stat().st_mtime > 3600:  # younger: a run may be writing it
+                shutil.rmtree(leftover, ignore_errors=True)
+        return removed
+
+
+class Fingerprints:
+    """The fingerprint of each stage of a run: its part of the resolved record, the sources of the components and engine
+    modules that it uses, the dataset, the kind of device, the libraries' versions, and the stages before it."""
+
+    def __init__(self, record: Record, dataset: dict[str, Any], device: str, num_processes: int) -> None:
+        self.record, self.dataset = record, dataset
+        self.machine = {"device": device, "processes": num_processes}
+        self.known: dict[tuple[str, str], str] = {}
+
+    def of(self, stage: str, key: str = "") -> str:
+        """The fingerprint of a stage; of one that scores, for the weights whose hash is `key`."""
+        if (stage, key) not in self.known:
+            self.known[stage, key] = self._compute(stage, key)
+        return self.known[stage, key]
+
+    def _compute(self, stage: str, key: str) -> str:
+        tables = self.record.tables
+        if stage == "train":
+            settings = {name: value for name, value in tables["train"].items() if name not in _ONLY_SHOWN}
+            parts: list[Any] = [settings, self.dataset, self._code(stage, "architecture", "optimizer")]
+        elif stage == "quantize":
+            parts = [self.of("train"), self._code(stage, "quantizer")]
+        elif stage == "compress":
+            parts = [self.of("quantize"), self._code(stage, "compressor")]
+        else:
+            parts = [key, self.dataset["tokenizer"], self.dataset["val"], self._code(stage, "architecture")]
+            train = tables["train"]
+            if stage == "eval":
+                parts += [tables["eval"], train["seed"], train["precision"], self._code(stage, "adaptor")]
+            else:
+                parts += [train["seq_len"], train["micro_batch_tokens"], train["precision"]]
+        text = json.dumps([stage, self.machine, *parts], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def _code(self, stage: str, *kinds: str) -> list[Any]:
+        """The tables of some components, the sources of their bodies and of the engine's part, and library versions."""
+        used = [kind for kind in kinds if kind in self.record.entries]
+        bodies = [self.record.entries[kind].component.target.partition(":")[0] for kind in used]
+        modules = closure([*_ENGINE[stage], *bodies])
+        sources = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in modules.items()}
+        return [{kind: self.record.tables[kind] for kind in used}, sources, requirements(modules)]
