@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from golfzoo.commands import cache, data, judge, plugins, run
+from golfzoo.commands import ablate, cache, data, judge, plugins, run
 from golfzoo.errors import GolfzooError
 
 
@@ -36,7 +36,7 @@ def _fail(message: str, status: int) -> None:
     sys.exit(status)
 
 
-_COMMANDS = [run.run, run.eval, run.show, judge.pack, judge.size, judge.verify, judge.compare]
+_COMMANDS = [run.run, run.eval, run.show, ablate.ablate, judge.pack, judge.size, judge.verify, judge.compare]
 _COMMANDS += [plugins.plugins, plugins.records, data.data, cache.cache]
 
 

@@ -139,6 +139,16 @@ def seeds_needed(a: list[float], b: list[float], margin: float, alpha: float) ->
     return None
 
 
+def holm(p_values: list[float]) -> list[float]:
+    """Adjusted for being several, so that the chance of one false find among them stays what it was (S. Holm, Scand. J.
+    Statist. 1979)."""
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, number in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, p_values[number] * (len(p_values) - rank)))
+        adjusted[number] = largest
+    return adjusted
+
+
 def paired(base: Path, other: Path) -> dict[str, Any]:
     """What `other` gains over `base` on one validation text, with a bootstrap over documents, in bits per byte."""
     first, second = _documents(base), _documents(other)
@@ -154,6 +164,7 @@ def paired(base: Path, other: Path) -> dict[str, Any]:
     return {
         "gain_bpb": float(nats.sum() / num_bytes.sum() / math.log(2)),
         "interval": [float(bound) for bound in np.quantile(gains, [0.025, 0.975])],
+        "p": min(1.0, 2 * (min(int((gains <= 0).sum()), int((gains >= 0).sum())) + 1) / (_BOOTSTRAP_ROUNDS + 1)),
         "documents": len(nats),
         "documents_better": int((nats > 0).sum()),
     }

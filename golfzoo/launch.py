@@ -34,6 +34,15 @@ def has_cuda() -> bool:
         return False
 
 
+def device_name() -> str:
+    """What results and fingerprints call the device that processes here compute on."""
+    if not has_cuda():
+        return "cpu"
+    import torch
+
+    return torch.cuda.get_device_name()
+
+
 def joined_rank() -> int | None:
     """This process's rank where torchrun, or a launcher that sets the same variables, started it as one of several."""
     return int(os.environ["RANK"]) if {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys() else None

@@ -142,6 +142,55 @@ def _judgement(report: dict[str, Any]) -> Iterable[str]:
             )
 
 
+def show_plan(folder: Path, plan: dict[str, Any]) -> None:
+    """What `golfzoo ablate --list` prints."""
+    console = make_console()
+    rows = []
+    for cell in plan["cells"]:
+        guess = cell["estimate"]
+        train = "known" if "train" in cell["known"] else _or_unknown(guess["train"], "{:,.0f} s")
+        there = "yes" if cell["status"] == "completed" else cell["status"]
+        sizes = _or_unknown(guess["bytes"], "{:,}")
+        rows.append([cell["name"], str(cell["seed"]), there, train, _or_unknown(guess["eval"], "{:,.0f} s"), sizes])
+    header = ["cell", "seed", "there?", "training", "scoring", "bytes"]
+    console.print(make_table(console, str(folder), header, rows))
+    console.print('"known": taken over from an earlier run. "?": no run on this machine tells yet.', markup=False)
+
+
+def show_ablation(rows: list[dict[str, Any]]) -> None:
+    """What `golfzoo ablate` prints at the end."""
+    console = make_console()
+    cells = []
+    for row in rows:
+        name = f"{row['name']}" + (f" x{row['seeds']}" if row["seeds"] > 1 else "")
+        if not row["seeds"]:
+            cells.append([name, "failed", *[""] * 8])
+            continue
+        scores = [f"{row[stage]:.4f}" for stage in ("trained", "roundtrip", "final")]
+        seconds = [f"{row[stage]:.1f}" for stage in ("train_seconds", "eval_seconds")]
+        cells.append([name, *scores, row["bytes"], row["headroom"], *seconds, difference_of(row), _p_of(row)])
+    header = ["cell", "trained", "roundtrip", "final", "bytes", "headroom", "train s", "eval s"]
+    header += ["final - record [95 %]", "p (Holm)"]
+    console.print(make_table(console, "Bits per byte, bytes, seconds", header, cells))
+
+
+def difference_of(row: dict[str, Any]) -> str:
+    """A row's difference to the record, with its interval."""
+    if row.get("difference") is None:
+        return "-"
+    if row["interval"] is None:
+        return f"{row['difference']:+.4f}"
+    return f"{row['difference']:+.4f} [{row['interval'][0]:+.4f}, {row['interval'][1]:+.4f}]"
+
+
+def _p_of(row: dict[str, Any]) -> str:
+    return _or_unknown(row.get("p_holm"), "{:.2g}", "-")
+
+
+def _or_unknown(value: float | None, form: str, unknown: str = "?") -> str:
+    return unknown if value is None else form.format(value)
+
+
 def show_result(console: Console, result: dict[str, Any], published: dict[str, Any] | None) -> None:
     """The table at the end of a run: scores, bytes, seconds."""
     title = f"{result['record']}, seed {result['seed']}"

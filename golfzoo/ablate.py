@@ -1,0 +1,252 @@
+"""A grid of changes to one record: planned, run where it has not run yet, and compared with the record itself.
+
+runs/<record>-ablation-<8 hex>/       the same command finds it again, and goes on with it
+  ablation.json                       the plan, and the table once cells are done
+  cells/<change>-seed-<seed>/         a run's folder for every cell
+"""
+
+import hashlib
+import itertools
+import json
+import re
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from golfzoo.compare import Group, holm, paired, welch
+from golfzoo.errors import GolfzooError, RecordError, UsageError
+from golfzoo.folder import make_folder, write_json
+from golfzoo.launch import Listener, Start, run_here, run_several
+from golfzoo.pack import code_hashes
+from golfzoo.record import Record, load_record
+from golfzoo.results import read_environment, read_result
+from golfzoo.zoo import Zoo
+
+Load = Callable[[tuple[str, ...]], Record]
+ALONE = "(the record)"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a grid. `name` is its change, the same for all seeds; ALONE is the record without one."""
+
+    name: str
+    record: Record
+    folder: Path
+
+    @property
+    def seed(self) -> int:
+        return int(self.record.tables["train"]["seed"])
+
+    def status(self) -> str:
+        """The status of its run: completed, failed, interrupted; or "to do"."""
+        try:
+            return str(json.loads((self.folder / "result.json").read_text())["status"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return "to do"
+
+
+@dataclass(frozen=True)
+class Grid:
+    folder: Path
+    vary: list[str]
+    cells: list[Cell]
+
+    def describe(self) -> dict[str, Any]:
+        cells = [
+            {"name": cell.name, "seed": cell.seed, "folder": cell.folder.name, "status": cell.status()}
+            for cell in self.cells
+        ]
+        return {"schema": 1, "record": self.cells[0].record.name, "vary": self.vary, "cells": cells}
+
+
+# ---- the plan -------------------------------------------------------------------------------------------------------
+
+
+def plan_grid(load: Load, vary: list[str], seeds: list[int], one_at_a_time: bool, out: Path | None) -> Grid:
+    """Resolve every cell, so that a mistake in one is known before any of them runs. The record alone comes first."""
+    axes = [_parse_axis(text) for text in vary]
+    changes: list[tuple[str, ...]] = list(itertools.product(*axes))
+    if one_at_a_time:
+        changes = [(change,) for axis in axes for change in axis]
+    seen: dict[str, str] = {}
+    cells = []
+    under: list[tuple[str, ...]] = [(f"train.seed={seed}",) for seed in seeds]
+    for seed in under or [()]:
+        for change in ((), *changes):
+            record = load((*change, *seed))
+            text = record.to_toml()
+            if text not in seen:
+                seen[text] = " ".join(change) or ALONE
+                cells.append((seen[text], record))
+    out = out or Path("runs") / f"{cells[0][1].name}-ablation-{_identity(cells)}"
+    return Grid(out, vary, [Cell(name, record, out / "cells" / _slug(name, record)) for name, record in cells])
+
+
+def _parse_axis(text: str) -> list[str]:
+    """`KEY=V1,V2` -> ["KEY=V1", "KEY=V2"]. Commas inside brackets and quotes belong to a value."""
+    key, equals, values = text.partition("=")
+    parts = re.findall(r"""((?:\[[^\]]*\]|"[^"]*"|'[^']*'|[^,\["'])+)(?:,|$)""", values)
+    if not equals or "." not in key or not parts:
+        raise UsageError(f"--vary {text}: must read TABLE.KEY=VALUE,VALUE, as in quantizer.use=int8,int6")
+    return [f"{key.strip()}={value.strip()}" for value in parts]
+
+
+def _identity(cells: list[tuple[str, Record]]) -> str:
+    """What a grid's folder is found again by: its records and the code that they run."""
+    parts = [[record.to_toml(), code_hashes(record)] for _, record in cells]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _slug(name: str, record: Record) -> str:
+    change = "record" if name == ALONE else re.sub(r"[^A-Za-z0-9.=_-]+", "_", name)
+    return f"{change[:120]}-seed-{record.tables['train']['seed']}"
+
+
+# ---- running it -----------------------------------------------------------------------------------------------------
+
+
+def run_cell(cell: Cell, fresh: bool, processes: int, listen: Listener) -> str | None:
+    """Run a cell, or go on with it. Returns what went wrong, or None; only an interruption is raised."""
+    from golfzoo.engine.errors import RunError
+
+    try:
+        if not cell.folder.exists():
+            make_folder(cell.record, cell.folder)
+        start = Start(resume=cell.folder, fresh=fresh, processes=processes)
+        (run_several if processes > 1 else run_here)(cell.record, start, listen)
+    except (GolfzooError, RunError) as error:
+        return str(error)
+    except Exception as error:  # one cell's bug is not the others'
+        (cell.folder / "traceback.txt").write_text(traceback.format_exc())
+        return f"{type(error).__name__}: {error}; the traceback is in {cell.folder / 'traceback.txt'}"
+    return None
+
+
+def run_folders(folders: list[Path], zoo: Zoo, fresh: bool, processes: int) -> dict[str, str]:
+    """Run the cells that were made in these folders, one after another: a job on a cluster. Returns what went wrong."""
+    failed = {}
+    for folder in folders:
+        cell = Cell(folder.name, load_record(str(folder / "record.toml"), zoo), folder)
+        error = run_cell(cell, fresh, processes, lambda event: None) if cell.status() != "completed" else None
+        if error:
+            failed[folder.name] = error
+    return failed
+
+
+def by_training(cells: list[Cell]) -> list[list[Cell]]:
+    """Cells grouped by what their training depends on: a group trains once, so it belongs on one machine."""
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        tables = cell.record.tables
+        shared = {name: tables[name] for name in ("data", "train", "architecture", "optimizer")}
+        groups.setdefault(json.dumps(shared, sort_keys=True), []).append(cell)
+    return list(groups.values())
+
+
+# ---- what came out --------------------------------------------------------------------------------------------------
+
+
+def tabulate(grid: Grid) -> list[dict[str, Any]]:
+    """A row for each change, over its seeds. Differences are to the record alone; less is better.
+
+    `difference` is in bits per byte, with a 95 % interval: Welch's over seeds where there are several, else a bootstrap
+    over the documents. `p` is two-sided, and Holm-adjusted over the rows.
+    """
+    groups: dict[str, list[Cell]] = {}
+    for cell in grid.cells:
+        groups.setdefault(cell.name, []).append(cell)
+    base = _completed(groups[ALONE])
+    rows = []
+    for name, cells in groups.items():
+        done = _completed(cells)
+        row: dict[str, Any] = {"name": name, "seeds": len(done.results), "failed": len(cells) - len(done.results)}
+        if done.results:
+            row |= _means(done)
+        if done.results and base.results and name != ALONE:
+            row |= _difference(base, done)
+        rows.append(row)
+    tested = [row for row in rows if row.get("p") is not None]
+    for row, adjusted in zip(tested, holm([row["p"] for row in tested]), strict=True):
+        row["p_holm"] = adjusted
+    return rows
+
+
+def write_table(grid: Grid, rows: list[dict[str, Any]]) -> None:
+    write_json(grid.folder / "ablation.json", grid.describe() | {"rows": rows})
+
+
+def _completed(cells: list[Cell]) -> Group:
+    folders = [cell.folder for cell in cells if cell.status() == "completed"]
+    results = [read_result(folder) for folder in folders]
+    return Group(cells[0].name, folders, results, [read_environment(folder) for folder in folders])
+
+
+def _means(group: Group) -> dict[str, Any]:
+    def mean(read: Callable[[dict[str, Any]], float]) -> float:
+        return sum(map(read, group.results)) / len(group.results)
+
+    largest = max((result["bytes"] for result in group.results), key=lambda size: size["total"])
+    return {
+        "trained": mean(lambda result: result["stages"]["trained"]["val_bpb"]),
+        "roundtrip": mean(lambda result: result["stages"]["roundtrip"]["val_bpb"]),
+        "final": mean(lambda result: result["val_bpb"]),
+        "bytes": largest["total"],
+        "headroom": largest["limit"] - largest["total"],
+        "train_seconds": mean(lambda result: result["seconds"]["train"]),
+        "eval_seconds": mean(lambda result: result["seconds"]["eval"]),
+    }
+
+
+def _difference(base: Group, other: Group) -> dict[str, Any]:
+    if len(base.results) > 1 and len(other.results) > 1:
+        test = welch(other.values("val_bpb"), base.values("val_bpb"))
+        low, high = test.interval
+        p = 2 * min(test.p, 1 - test.p) if test.gain else 1.0
+        return {"difference": -test.gain, "interval": [-high, -low], "p": p}
+    if base.results[0]["dataset"]["val"]["sha256"] != other.results[0]["dataset"]["val"]["sha256"]:
+        return {"difference": other.results[0]["val_bpb"] - base.results[0]["val_bpb"], "interval": None, "p": None}
+    report = paired(base.folders[0], other.folders[0])
+    low, high = report["interval"]
+    return {"difference": -report["gain_bpb"], "interval": [-high, -low], "p": report["p"]}
+
+
+# ---- what it would take ---------------------------------------------------------------------------------------------
+
+
+def estimate(cell: Cell, history: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, float | None]:
+    """Seconds of training and of scoring, and bytes, from runs on this machine that had the same tables.
+
+    `history` has the tables and the result of each, the latest first. None where no run tells.
+    """
+    tables = cell.record.tables
+    guess: dict[str, float | None] = {"train": None, "eval": None, "bytes": None}
+    for known, result in history:
+        same = {name for name, table in tables.items() if known.get(name) == table}
+        if guess["train"] is None and {"architecture", "optimizer", "data"} <= same:
+            tokens = tables["train"]["iterations"] * tables["train"]["batch_tokens"]
+            seconds = result["seconds"]["train"] * tokens / max(result["tokens_trained"], 1)
+            cap = tables["train"]["max_wallclock_seconds"]
+            guess["train"] = min(seconds, cap) if cap else seconds
+        adapts_alike = known.get("adaptor") == tables.get("adaptor")  # it may be absent, from both
+        if guess["eval"] is None and adapts_alike and {"architecture", "eval", "data"} <= same:
+            guess["eval"] = result["seconds"]["eval"]
+        if guess["bytes"] is None and {"architecture", "quantizer", "compressor"} <= same:
+            guess["bytes"] = result["bytes"]["total"]
+    return guess
+
+
+def read_history(runs: Path = Path("runs")) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Resolved tables and results of the completed runs under a folder, the latest first."""
+    import tomli
+
+    paths = [*runs.glob("*/result.json"), *runs.glob("*/cells/*/result.json")]
+    history = []
+    for path in sorted(paths, key=lambda path: -path.stat().st_mtime):
+        try:
+            history.append((tomli.loads((path.parent / "record.toml").read_text()), read_result(path.parent)))
+        except (OSError, tomli.TOMLDecodeError, UsageError, RecordError):
+            continue
+    return history

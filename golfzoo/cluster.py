@@ -1,0 +1,70 @@
+"""A grid's cells as jobs, through submitit: on Slurm, or as processes of this machine."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from golfzoo.ablate import Grid, by_training, run_folders
+from golfzoo.errors import UsageError
+from golfzoo.folder import make_folder
+from golfzoo.zoo import discover
+
+_POLL_SECONDS = 1.0
+_DAY_IN_MINUTES = 1440
+
+
+def run_on(
+    executor: str, options: dict[str, Any], grid: Grid, fresh: bool, processes: int, say: Callable[[str], None]
+) -> dict[str, str]:
+    """Submit the cells that are still to be run, and wait for them. Returns cell folder -> what went wrong.
+
+    Cells that share their training are one job, so that it is trained once. Interrupted, jobs on Slurm go on: the same
+    command finds what they have done. Those of this machine are ended, and go on from their checkpoints.
+    """
+    try:
+        import submitit
+    except ImportError:
+        raise UsageError("--executor needs the extra [slurm]: pip install 'golfzoo[slurm]'") from None
+    made = submitit.AutoExecutor(folder=grid.folder / "jobs", cluster=executor)
+    try:
+        made.update_parameters(**{"timeout_min": _DAY_IN_MINUTES, "name": "golfzoo", **options})
+    except (NameError, TypeError, ValueError) as error:
+        raise UsageError(f"--job: {error}") from None
+    jobs = {}
+    for cells in by_training([cell for cell in grid.cells if cell.status() != "completed"]):
+        folders = [cell.folder.absolute() for cell in cells]
+        for cell in cells:
+            if not cell.folder.exists():
+                make_folder(cell.record, cell.folder)
+        jobs[made.submit(run_job, folders, fresh, processes)] = cells
+    say(f"{len(jobs)} jobs of {sum(map(len, jobs.values()))} cells on {executor}: {', '.join(j.job_id for j in jobs)}")
+    failed: dict[str, str] = {}
+    waiting = set(jobs)
+    try:
+        while waiting:
+            for job in [job for job in waiting if job.done()]:
+                waiting.remove(job)
+                failed |= _outcome(job, [cell.folder.name for cell in jobs[job]])
+                say(f"job {job.job_id}: done; {len(waiting)} to go")
+            time.sleep(_POLL_SECONDS)
+    except KeyboardInterrupt:
+        if executor == "local":
+            for job in waiting:
+                job.cancel()
+        else:
+            say("the jobs go on; the same command given again waits for them and shows the table")
+        raise
+    return failed
+
+
+def run_job(folders: list[Path], fresh: bool, processes: int) -> dict[str, str]:
+    """What a job does."""
+    return run_folders(folders, discover(), fresh, processes)
+
+
+def _outcome(job: Any, names: list[str]) -> dict[str, str]:
+    try:
+        return job.result()
+    except Exception as error:  # whatever ended the job: killed, out of memory, timed out
+        return dict.fromkeys(names, f"job {job.job_id} ended: {' '.join(str(error).split())[:300]}")

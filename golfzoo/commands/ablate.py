@@ -1,0 +1,157 @@
+"""ablate: a grid of changes to one record."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from golfzoo.commands.arguments import json_option, overrides_argument, profile_option, record_argument
+from golfzoo.errors import UsageError
+
+
+@click.command()
+@record_argument
+@overrides_argument
+@profile_option
+@click.option("--vary", multiple=True, metavar="KEY=V1,V2", help="Values of a key; several make a grid.")
+@click.option("--one-at-a-time", is_flag=True, help="Each change against the record alone, instead of a grid.")
+@click.option("--seeds", default="", metavar="1,2,3", help="Run every cell under these seeds.")
+@click.option("--out", type=click.Path(path_type=Path), help="The grid's folder; by default one under runs/.")
+@click.option("--nproc", type=click.IntRange(min=1), default=1, help="Processes of each cell.  [default: 1]")
+@click.option("--fresh", is_flag=True, help="Take no stage over from other runs.")
+@click.option("--list", "only_list", is_flag=True, help="Show what would run and what is there already, and stop.")
+@click.option("--executor", type=click.Choice(["local", "slurm"]), help="Hand the cells to submitit as jobs.")
+@click.option("--job", multiple=True, metavar="KEY=VALUE", help="For submitit, as in slurm_partition=gpu.")
+@json_option
+def ablate(
+    record: str,
+    overrides: tuple[str, ...],
+    profile: str | None,
+    vary: tuple[str, ...],
+    one_at_a_time: bool,
+    seeds: str,
+    out: Path | None,
+    nproc: int,
+    fresh: bool,
+    only_list: bool,
+    executor: str | None,
+    job: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Run RECORD with every combination of the values given by --vary, and compare them with RECORD itself.
+
+    Cells that share a stage share its result: swapping the quantizer or the adaptor trains once. The same command
+    given again goes on where it stopped. A cell that fails does not stop the others.
+    """
+    from golfzoo import ablate as ablation
+    from golfzoo.commands.arguments import load
+    from golfzoo.display import Display
+    from golfzoo.views import show_ablation, show_plan
+
+    said: list[str] = []
+
+    def load_cell(changes: tuple[str, ...]) -> Any:
+        quiet = as_json or bool(said)
+        said.append(record)
+        return load(record, (*overrides, *changes), profile, quiet)
+
+    grid = ablation.plan_grid(load_cell, list(vary), _numbers(seeds), one_at_a_time, out)
+    if only_list:
+        history = ablation.read_history()
+        plan = grid.describe()
+        for cell, row in zip(grid.cells, plan["cells"], strict=True):
+            row |= {"known": _known(cell.record, nproc), "estimate": ablation.estimate(cell, history)}
+        if as_json:
+            click.echo(json.dumps(plan, indent=1))
+        else:
+            show_plan(grid.folder, plan)
+        return
+    display = Display(grid.cells[0].record.tables, quiet=as_json)
+    _prepare(grid, nproc, display)
+    if executor:
+        errors = _submit(grid, executor, job, fresh, nproc, display)
+    else:
+        errors = _run(grid, fresh, nproc, display, as_json)
+    rows = ablation.tabulate(grid)
+    ablation.write_table(grid, rows)
+    if as_json:
+        click.echo(json.dumps(grid.describe() | {"rows": rows}, indent=1))
+    else:
+        show_ablation(rows)
+        display.say(f"Everything is in {grid.folder}")
+    if errors:
+        raise SystemExit(1)
+
+
+def _run(grid: Any, fresh: bool, nproc: int, display: Any, quiet: bool) -> list[str]:
+    """Cells one after another in this process. Returns the errors."""
+    from golfzoo import ablate as ablation
+    from golfzoo.display import Display
+
+    errors = []
+    for number, cell in enumerate(grid.cells, start=1):
+        label = f"[{number}/{len(grid.cells)}] {cell.name}, seed {cell.seed}"
+        if cell.status() == "completed":
+            display.say(f"{label}: is there already")
+            continue
+        display.say(label)
+        shown = Display(cell.record.tables, quiet)
+        with shown:
+            error = ablation.run_cell(cell, fresh, nproc, shown.show)
+        if error:
+            errors.append(error)
+            click.echo(f"golfzoo: {label} failed: {error}", err=True)
+        ablation.write_table(grid, ablation.tabulate(grid))
+    return errors
+
+
+def _submit(grid: Any, executor: str, job: tuple[str, ...], fresh: bool, nproc: int, display: Any) -> list[str]:
+    from golfzoo.cluster import run_on
+
+    options = dict(_option(text) for text in job)
+    failed = run_on(executor, options, grid, fresh, nproc, display.say)
+    for name, error in failed.items():
+        click.echo(f"golfzoo: {name} failed: {error}", err=True)
+    return list(failed)
+
+
+def _prepare(grid: Any, nproc: int, display: Any) -> None:
+    """See that every cell could run before the first one does."""
+    from golfzoo import launch
+
+    for cell in {str(cell.record.tables["data"]): cell for cell in grid.cells}.values():
+        launch.prepare_data(cell.record, display.say)
+    for cell in grid.cells:
+        launch.check_processes(cell.record, nproc)
+
+
+def _known(record: Any, nproc: int) -> list[str]:
+    """The stages whose results are in the cache, as far as this can be told before anything has run."""
+    from golfzoo.cache import Cache, Fingerprints
+    from golfzoo.corpus.check import fingerprint
+    from golfzoo.engine.data import data_paths
+    from golfzoo.engine.errors import DataError
+    from golfzoo.engine.parts import namespace
+    from golfzoo.launch import device_name
+
+    try:
+        dataset = fingerprint(*data_paths(namespace(record.tables["data"])))
+    except DataError:
+        return []
+    prints = Fingerprints(record, dataset, device_name(), nproc)
+    return [stage for stage in ("train", "quantize", "compress") if Cache().has(stage, prints.of(stage))]
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise UsageError(f"--seeds {text}: must be whole numbers, as in 1,2,3") from None
+
+
+def _option(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise UsageError(f"--job {text}: must read KEY=VALUE, as in slurm_partition=gpu")
+    return key, int(value) if value.isdigit() else value

@@ -1,0 +1,176 @@
+"""Grids: what is planned, that a training is shared, that a grid goes on, and what its table says."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from golfzoo.ablate import _parse_axis, estimate
+from golfzoo.compare import holm, paired
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, tiny_record, data):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GOLFZOO_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+GRID = ("ablate", "tiny.toml", "--vary", "quantizer.use=int8,int6", "--vary", "adaptor.use=none,lora")
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("quantizer.use=int8,int6", ["quantizer.use=int8", "quantizer.use=int6"]),
+        ("eval.stride = 64, 256", ["eval.stride=64", "eval.stride=256"]),
+        ("record.seeds=[1,2],[3]", ["record.seeds=[1,2]", "record.seeds=[3]"]),
+        ('record.summary="a,b",c', ['record.summary="a,b"', "record.summary=c"]),
+        ("optimizer.lr=1e-3", ["optimizer.lr=1e-3"]),
+    ],
+)
+def test_values_are_split_at_commas(text, values):
+    assert _parse_axis(text) == values
+
+
+def test_a_grid_trains_once_and_ends_in_a_table(here, golfzoo):
+    status, output = golfzoo(*GRID, "--json")
+    assert status == 0, output
+    report = json.loads(output)
+    names = ["(the record)", "quantizer.use=int8 adaptor.use=none", "quantizer.use=int6 adaptor.use=none",
+             "quantizer.use=int6 adaptor.use=lora"]  # fmt: skip
+    assert [row["name"] for row in report["rows"]] == names
+    folder = next(here.glob("runs/tiny-ablation-*"))
+    runs = [folder / "cells" / cell["folder"] for cell in report["cells"]]
+    trained_from = []
+    for run in runs:
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        trained_from += [event["from"] for event in lines if event["event"] == "reused" and event["stage"] == "train"]
+    assert trained_from == [str(runs[0].resolve())] * 3
+    base, row = report["rows"][0], report["rows"][1]
+    expected = paired(runs[0], runs[1])
+    assert row["difference"] == pytest.approx(row["final"] - base["final"], abs=1e-12)
+    assert row["interval"] == [-bound for bound in reversed(expected["interval"])]
+    assert row["interval"][0] <= row["difference"] <= row["interval"][1]
+    assert row["p_holm"] >= row["p"]
+    assert base["headroom"] == 16_000_000 - base["bytes"]
+    assert json.loads((folder / "ablation.json").read_text())["rows"] == report["rows"]
+
+    status, output = golfzoo(*GRID)  # the same command: everything is there
+    assert status == 0
+    assert output.count("is there already") == 4
+    assert "final - record [95 %]" in output
+    status, output = golfzoo(*GRID, "--list", "--json")
+    plan = json.loads(output)["cells"]
+    assert [cell["status"] for cell in plan] == ["completed"] * 4
+    assert all(cell["known"] == ["train", "quantize", "compress"] for cell in plan)
+    assert all(cell["estimate"]["bytes"] for cell in plan)
+
+
+def test_one_at_a_time_and_seeds(here, golfzoo):
+    status, output = golfzoo(*GRID, "--one-at-a-time", "--seeds", "1,2", "train.iterations=3", "--json")
+    assert status == 0, output
+    rows = json.loads(output)["rows"]
+    assert [row["name"] for row in rows] == ["(the record)", "quantizer.use=int6", "adaptor.use=none"]
+    assert [row["seeds"] for row in rows] == [2, 2, 2]
+    from scipy.stats import ttest_ind
+
+    folder = next(here.glob("runs/tiny-ablation-*"))
+    results = [json.loads(path.read_text()) for path in sorted(folder.glob("cells/*/result.json"))]
+    assert len(results) == 6
+    finals = {}
+    for path in sorted(folder.glob("cells/*/result.json")):
+        finals.setdefault(path.parent.name.partition("-seed")[0], []).append(json.loads(path.read_text())["val_bpb"])
+    for row in rows[1:]:
+        oracle = ttest_ind(finals[row["name"]], finals["record"], equal_var=False)
+        assert row["p"] == pytest.approx(oracle.pvalue, abs=1e-6)
+        low, high = oracle.confidence_interval(0.95)
+        assert row["interval"] == pytest.approx([low, high], abs=1e-6)
+
+
+def test_a_failed_cell_does_not_stop_the_others(here, golfzoo):
+    status, output = golfzoo(
+        "ablate", "tiny.toml", "--vary", "optimizer.matrix_lr=1e30,0.02", "adaptor.use=none", "train.iterations=4"
+    )
+    assert status == 1
+    assert "optimizer.matrix_lr=1e30, seed 1337 failed: " in output
+    folder = next(here.glob("runs/tiny-ablation-*"))
+    cells = {cell["name"]: cell["status"] for cell in json.loads((folder / "ablation.json").read_text())["cells"]}
+    assert cells == {
+        "(the record)": "completed", "optimizer.matrix_lr=1e30": "failed", "optimizer.matrix_lr=0.02": "completed"
+    }  # fmt: skip
+
+
+def test_an_interrupted_grid_goes_on(here, data_root):
+    command = [sys.executable, "-m", "golfzoo", *GRID, "train.iterations=300", "train.checkpoint_seconds=0.1"]
+    environment = {**os.environ, "GOLFZOO_DATA": str(data_root)}
+    run = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not list(here.glob("runs/*/cells/*/checkpoints/*.pt")):
+        assert run.poll() is None, run.stderr.read()
+        time.sleep(0.02)
+    run.send_signal(signal.SIGINT)
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert "Traceback" not in errors
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "resumed at step" in done.stdout
+    assert done.stdout.count("train: taken over from") == 3
+
+
+def test_cells_as_jobs(here, golfzoo):
+    """Through submitit's own local executor: two trainings, so two jobs, each with the cells that share one."""
+    status, output = golfzoo(
+        "ablate", "tiny.toml", "--vary", "train.seed=1,2", "--vary", "compressor.use=zlib,lzma", "--one-at-a-time",
+        "adaptor.use=none", "train.iterations=3", "--executor", "local",
+    )  # fmt: skip
+    assert status == 0, output
+    assert "3 jobs of 4 cells on local" in output
+    assert "p (Holm)" in output
+    statuses = [json.loads(path.read_text())["status"] for path in here.glob("runs/*/cells/*/result.json")]
+    assert statuses == ["completed"] * 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--vary", "quantizer.use=int8,int9"], "[quantizer].use: unknown quantizer 'int9'; did you mean 'int8'?"),
+        (["--vary", "int8,int6"], "--vary int8,int6: must read TABLE.KEY=VALUE,VALUE"),
+        (["--vary", "eval.strid=1"], "unknown key 'strid'; did you mean 'stride'?"),
+        (["--seeds", "1,x"], "--seeds 1,x: must be whole numbers"),
+        (["--vary", "train.micro_batch_tokens=192"], "must be a multiple of"),
+        (["--executor", "local", "--job", "x"], "--job x: must read KEY=VALUE"),
+        (["--executor", "local", "--job", "no_such_option=1"], "--job: "),
+    ],
+)
+def test_mistakes_are_said_before_anything_runs(here, golfzoo, arguments, message):
+    status, output = golfzoo("ablate", "tiny.toml", *arguments)
+    assert status == 2, output
+    assert message in output
+    assert not list(here.glob("runs/*/cells/*/result.json"))
+
+
+def test_holm():
+    """Against the procedure done by hand: 0.01 x 4, 0.02 x 3, 0.03 x 2, 0.04 x 1, each at least the one before."""
+    assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_estimates_come_from_runs_that_had_the_same_tables(here, zoo):
+    from golfzoo.ablate import Cell
+    from golfzoo.record import load_record
+
+    record = load_record("tiny.toml", zoo, ("train.iterations=20",))
+    result = {"seconds": {"train": 3.0, "eval": 2.0}, "tokens_trained": 5120, "bytes": {"total": 777}}
+    known = load_record("tiny.toml", zoo).tables
+    cell = Cell("x", record, here)
+    assert estimate(cell, [(known, result)]) == {"train": 6.0, "eval": 2.0, "bytes": 777}
+    other = load_record(
+        "tiny.toml", zoo, ("quantizer.use=int6", "adaptor.use=none", "architecture.num_layers=3")
+    ).tables
+    assert estimate(cell, [(other, result)]) == {"train": None, "eval": None, "bytes": None}
