@@ -86,10 +86,10 @@ def plan_grid(load: Load, vary: list[str], seeds: list[int], one_at_a_time: bool
 
 
 def _parse_axis(text: str) -> list[str]:
-    """`KEY=V1,V2` -> ["KEY=V1", "KEY=V2"]. Commas inside brackets and quotes belong to a value."""
+    """`KEY=V1,V2` -> ["KEY=V1", "KEY=V2"]. Commas inside brackets, braces and quotes belong to a value."""
     key, equals, values = text.partition("=")
-    parts = re.findall(r"""((?:\[[^\]]*\]|"[^"]*"|'[^']*'|[^,\["'])+)(?:,|$)""", values)
-    if not equals or "." not in key or not parts:
+    parts = re.findall(r"""((?:\{[^}]*\}|\[[^\]]*\]|"[^"]*"|'[^']*'|[^,{\["'])+)(?:,|$)""", values)
+    if not equals or not key.strip() or not parts:
         raise UsageError(f"--vary {text}: must read TABLE.KEY=VALUE,VALUE, as in quantizer.use=int8,int6")
     return [f"{key.strip()}={value.strip()}" for value in parts]
 

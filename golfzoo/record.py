@@ -81,15 +81,18 @@ def profile_names(path: str) -> list[str]:
 
 
 def parse_override(text: str) -> dict[str, Any]:
-    """`train.seed=7` -> {"train": {"seed": 7}}. The right side is a TOML value, or else a string."""
+    """`train.seed=7` -> {"train": {"seed": 7}}. The right side is a TOML value, or else a string.
+
+    A whole table may be given too: `quantizer={use="int6", keep_numel=4096}`.
+    """
     path, equals, value = text.partition("=")
     keys = path.strip().split(".")
-    if not equals or len(keys) < 2 or not all(keys):
-        raise RecordError("must read table.key=value")
     try:
         parsed: Any = tomli.loads(f"value = {value}")["value"]
     except tomli.TOMLDecodeError:
         parsed = value.strip()
+    if not equals or not all(keys) or (len(keys) < 2 and not isinstance(parsed, dict)):
+        raise RecordError("must read table.key=value")
     for key in reversed(keys):
         parsed = {key: parsed}
     return parsed

@@ -1,5 +1,6 @@
 """Results as a person reads them: tables on a terminal, plain columns elsewhere."""
 
+import shutil
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,10 +15,12 @@ from golfzoo.cache import Entry as Kept
 from golfzoo.display import make_console
 from golfzoo.verify.verdict import MEANINGS, Verdict
 
+_FILES_SHOWN = 24
+
 
 def make_table(console: Console, title: str, header: list[str], rows: Iterable[Iterable[object]]) -> Table:
     """A table whose first column is text and whose others are figures; without lines where it is not for a terminal."""
-    table = Table(title=title, title_justify="left", box=ROUNDED if console.is_terminal else None)
+    table = Table(title=title or None, title_justify="left", box=ROUNDED if console.is_terminal else None)
     for number, name in enumerate(header):
         table.add_column(name, justify="right" if number else "left", overflow="fold")
     for row in rows:
@@ -47,6 +50,26 @@ def show_sizes(measured: dict[str, Any]) -> None:
     print(f"headroom   {measured['headroom']:>12,}")
 
 
+def show_fetch_plan(console: Console, plan: Any, root: Path) -> None:
+    """What `golfzoo data fetch` prints before it fetches: single files while they are few, else counts."""
+    rows = [
+        [item.remote.name, "?" if item.remote.size is None else item.remote.size, item.state] for item in plan.items
+    ]
+    if len(rows) > _FILES_SHOWN:
+        rows = [
+            [f"{len(group)} files", sum(item.remote.size or 0 for item in group), state]
+            for state in ("there", "damaged", "missing")
+            if (group := [item for item in plan.items if item.state == state])
+        ]
+    console.print(f"{plan.folder}, from {plan.origin.name}", markup=False)
+    console.print(make_table(console, "", ["file", "bytes", "state"], rows))
+    there = root
+    while not there.exists():
+        there = there.parent
+    free = shutil.disk_usage(there).free
+    console.print(f"to fetch: {len(plan.wanted)} files, {plan.num_bytes:,} bytes; free: {free:,} bytes", markup=False)
+
+
 def show_cache(root: Path, entries: list[Kept]) -> None:
     """What `golfzoo cache list` prints."""
     console = make_console()
@@ -54,7 +77,8 @@ def show_cache(root: Path, entries: list[Kept]) -> None:
         [entry.stage, entry.facts.get("record", ""), entry.size, _ago(entry.used), entry.facts.get("from", "")]
         for entry in entries
     ]
-    console.print(make_table(console, str(root), ["stage", "record", "bytes", "last used", "from"], rows))
+    console.print(str(root), markup=False)
+    console.print(make_table(console, "", ["stage", "record", "bytes", "last used", "from"], rows))
     console.print(f"{len(entries)} results, {sum(entry.size for entry in entries) / 1e6:,.1f} MB")
 
 
@@ -153,7 +177,8 @@ def show_plan(folder: Path, plan: dict[str, Any]) -> None:
         sizes = _or_unknown(guess["bytes"], "{:,}")
         rows.append([cell["name"], str(cell["seed"]), there, train, _or_unknown(guess["eval"], "{:,.0f} s"), sizes])
     header = ["cell", "seed", "there?", "training", "scoring", "bytes"]
-    console.print(make_table(console, str(folder), header, rows))
+    console.print(str(folder), markup=False)
+    console.print(make_table(console, "", header, rows))
     console.print('"known": taken over from an earlier run. "?": no run on this machine tells yet.', markup=False)
 
 

@@ -30,6 +30,10 @@ GRID = ("ablate", "tiny.toml", "--vary", "quantizer.use=int8,int6", "--vary", "a
         ("eval.stride = 64, 256", ["eval.stride=64", "eval.stride=256"]),
         ("record.seeds=[1,2],[3]", ["record.seeds=[1,2]", "record.seeds=[3]"]),
         ('record.summary="a,b",c', ['record.summary="a,b"', "record.summary=c"]),
+        (
+            "quantizer={use='int8', keep_numel=1},{use='int6'}",
+            ["quantizer={use='int8', keep_numel=1}", "quantizer={use='int6'}"],
+        ),
         ("optimizer.lr=1e-3", ["optimizer.lr=1e-3"]),
     ],
 )
@@ -140,6 +144,7 @@ def test_cells_as_jobs(here, golfzoo):
     [
         (["--vary", "quantizer.use=int8,int9"], "[quantizer].use: unknown quantizer 'int9'; did you mean 'int8'?"),
         (["--vary", "int8,int6"], "--vary int8,int6: must read TABLE.KEY=VALUE,VALUE"),
+        (["--vary", "quantizer=int8,int6"], "override 'quantizer=int8': must read table.key=value"),
         (["--vary", "eval.strid=1"], "unknown key 'strid'; did you mean 'stride'?"),
         (["--seeds", "1,x"], "--seeds 1,x: must be whole numbers"),
         (["--vary", "train.micro_batch_tokens=192"], "must be a multiple of"),

@@ -68,6 +68,8 @@ def ablate(
             show_plan(grid.folder, plan)
         return
     display = Display(grid.cells[0].record.tables, quiet=as_json)
+    for note in dict.fromkeys(note for cell in grid.cells for note in cell.record.notes):
+        display.say(note)
     _prepare(grid, nproc, display)
     if executor:
         errors = _submit(grid, executor, job, fresh, nproc, display)

@@ -1,6 +1,9 @@
 """data ...: datasets."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -37,6 +40,44 @@ def build(name: str, text: str | None, jsonl: Path | None, vocab_size: int, val_
     else:
         raise UsageError(f"data build {name}: needs one of --text GLOB and --jsonl FILE")
     build.build_dataset(name, documents, vocab_size, data_root(), click.echo, text or str(jsonl), val_every)
+
+
+@data.command()
+@click.argument("name")
+@click.option("--train-shards", type=click.IntRange(min=1), metavar="N", help="Only the first N; by default all.")
+@click.option("--source", metavar="hf:OWNER/NAME[@REV]|DIR|URL", help="By default hf:willdepueoai/parameter-golf.")
+@click.option("--jobs", type=click.IntRange(1, 32), default=4, show_default=True, help="Files at once.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
+def fetch(name: str, train_shards: int | None, source: str | None, jobs: int, dry_run: bool) -> None:
+    """Fetch the published dataset NAME, such as fineweb10B_sp1024.
+
+    What is here already is checked and kept; a damaged shard is fetched again. Interrupted, finished shards stay.
+    """
+    from golfzoo.corpus import fetch, origins
+    from golfzoo.display import make_console
+    from golfzoo.engine.data import data_root
+    from golfzoo.views import show_fetch_plan
+
+    root = data_root()
+    plan = fetch.make_plan(origins.open_origin(source or origins.DEFAULT_SOURCE), name, root, train_shards)
+    console = make_console()
+    show_fetch_plan(console, plan, root)
+    if dry_run:
+        return
+    with _bar(console, plan.num_bytes) as advance:
+        fetch.fetch(plan, root, jobs, advance, lambda line: console.print(line, markup=False))
+    click.echo(f"{plan.folder}: {len(plan.items)} files are there and checked")
+
+
+@contextmanager
+def _bar(console: Any, num_bytes: int) -> Iterator[Callable[[int], None]]:
+    """One bar for everything that arrives."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = BarColumn(bar_width=None), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True, expand=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=num_bytes or None)
+        yield lambda arrived: bar.advance(task, arrived)
 
 
 @data.command("list")
