@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from golfzoo.compare import Group, holm, paired, welch
+from golfzoo.elastic import run_several
 from golfzoo.errors import GolfzooError, RecordError, UsageError
 from golfzoo.folder import make_folder, write_json
-from golfzoo.launch import Listener, Start, run_here, run_several
+from golfzoo.launch import Listener, Start, run_here
 from golfzoo.pack import code_hashes
 from golfzoo.record import Record, load_record
 from golfzoo.results import read_environment, read_result

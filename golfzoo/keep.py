@@ -193,7 +193,7 @@ class KeptStages(Stages):
         packed = io.BytesIO()
         torch.save(state, packed)
         try:
-            (self.folder / "checkpoints").mkdir(exist_ok=True)
+            (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
             path = self.folder / "checkpoints" / f"step-{step:08d}.rank-{self.rank}.pt"
             write_whole(path, packed.getvalue())
         except (OSError, RunError) as error:

@@ -1,25 +1,22 @@
-"""Starting a run's processes: one in place, several through torch's elastic launcher, or joining a running torchrun."""
+"""Starting a run: what is asked for, whether it can start, and a run in this process. Several are elastic.py's."""
 
 import ctypes
 import json
-import logging
 import os
-import secrets
+import re
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from golfzoo.corpus.check import check_inputs
 from golfzoo.engine.data import data_paths, data_root
-from golfzoo.engine.errors import DataError, Interrupted, RunError
+from golfzoo.engine.errors import DataError, RunError
 from golfzoo.engine.parts import namespace
 from golfzoo.errors import UsageError
 from golfzoo.folder import make_folder
-from golfzoo.record import Record, load_record
+from golfzoo.record import Record
 
 Listener = Callable[[dict[str, Any]], None]
 
@@ -44,7 +41,22 @@ def device_name() -> str:
 
 
 def joined_rank() -> int | None:
-    """This process's rank where torchrun, or a launcher that sets the same variables, started it as one of several."""
+    """This process's rank where torchrun, or what sets the same variables, started it as one of several.
+
+    What srun sets is put into the same variables.
+    """
+    slurm = os.environ
+    if "RANK" not in slurm and int(slurm.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
+        # The first of node[01-04,07].
+        host = re.sub(r"\[(\w+).*", r"\1", slurm["SLURM_STEP_NODELIST"].partition(",")[0])
+        port = 20000 + int(slurm.get("SLURM_JOB_ID", 0)) % 20000
+        os.environ |= {
+            "RANK": slurm["SLURM_PROCID"],
+            "LOCAL_RANK": slurm["SLURM_LOCALID"],
+            "WORLD_SIZE": slurm["SLURM_STEP_NUM_TASKS"],
+            "MASTER_ADDR": slurm.get("MASTER_ADDR", host),
+            "MASTER_PORT": slurm.get("MASTER_PORT", str(port)),
+        }
     return int(os.environ["RANK"]) if {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys() else None
 
 
@@ -106,7 +118,7 @@ class Start:
     resume      a folder whose run goes on; `out` is then not used
     fresh       take no stage over from other runs
     processes   on this machine
-    nodes       machines, and where they meet: host:port
+    nodes       machines; they meet at `meet_at`, host:port of one of them, within `meet_seconds`
     """
 
     out: Path | None = None
@@ -115,6 +127,7 @@ class Start:
     processes: int = 1
     nodes: int = 1
     meet_at: str = ""
+    meet_seconds: int = 600
 
     def folder(self, record: Record) -> Path:
         return self.resume or make_folder(record, self.out)
@@ -128,88 +141,3 @@ def run_here(record: Record, start: Start, listen: Listener) -> tuple[Path, dict
     with join(record.tables["train"]["precision"]) as world:
         folder = world.share(start.folder(record) if world.rank == 0 else None)
         return folder, work(record, folder, world, listen, start.fresh)
-
-
-def run_several(record: Record, start: Start, listen: Listener) -> tuple[Path, dict[str, Any]]:
-    """Start processes on this machine and wait for them, showing what the first of them reports."""
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    folder = start.folder(record)
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it would say is said below
-    # One thread per core over all processes: more of them spin against each other and are many times slower.
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // start.processes)))
-    (folder / "ranks").mkdir(exist_ok=True)
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=start.processes,
-        run_id=secrets.token_hex(4),
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        local_addr="127.0.0.1",
-        max_restarts=0,
-        role="golfzoo",
-        logs_specs=DefaultLogsSpecs(log_dir=str(folder / "ranks"), redirects=Std.ALL, tee=Std.NONE),
-    )
-    with follow(folder / "metrics.jsonl", listen):
-        try:
-            fresh = ["fresh"] if start.fresh else []
-            elastic_launch(config, sys.executable)("-u", "-m", "golfzoo.launch", str(folder), *fresh)
-        except SignalException as stopped:
-            raise Interrupted(int(stopped.sigval)) from None
-        except ChildFailedError as error:
-            rank, failure = error.get_first_failure()
-            message = failure.message["message"] if isinstance(failure.message, dict) else failure.message
-            raise RunError(f"process {rank} failed: {message}\n  its output is under {folder / 'ranks'}") from None
-    return folder, json.loads((folder / "result.json").read_text())
-
-
-def worker_main(folder: Path, fresh: bool) -> None:
-    """One of the processes that run_several started."""
-    from torch.distributed.elastic.multiprocessing.errors import record as report_errors
-
-    from golfzoo.engine.distributed import join
-    from golfzoo.worker import work
-    from golfzoo.zoo import discover
-
-    @report_errors
-    def main() -> None:
-        resolved = load_record(str(folder / "record.toml"), discover())
-        with join(resolved.tables["train"]["precision"]) as world:
-            work(resolved, folder, world, fresh=fresh)
-
-    main()
-
-
-@contextmanager
-def follow(path: Path, listen: Listener) -> Iterator[None]:
-    """Pass on the events that another process appends to a file, from a thread: the launcher needs the main one."""
-    done = threading.Event()
-
-    def read() -> None:
-        position, last_round = path.stat().st_size if path.exists() else 0, False
-        while not last_round:
-            last_round = done.wait(0.2)
-            if not path.exists():
-                continue
-            with open(path) as file:
-                position = min(position, path.stat().st_size)  # a run that is resumed takes lines back
-                file.seek(position)
-                for line in file:
-                    if line.endswith("\n"):
-                        position += len(line.encode())
-                        listen(json.loads(line))
-
-    thread = threading.Thread(target=read, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-
-
-if __name__ == "__main__":
-    worker_main(Path(sys.argv[1]), "fresh" in sys.argv[2:])

@@ -4,6 +4,7 @@ The first process writes the files of the run's folder.
 """
 
 import importlib
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ from golfzoo.folder import RESULT_SCHEMA, describe_components, describe_environm
 from golfzoo.keep import Journal, KeptStages, Listener, Stop
 from golfzoo.pack import code_hashes, pack_code
 from golfzoo.record import Record
+
+# How gloo and NCCL say that another process is gone.
+_LOST = re.compile("Connection (closed|reset) by peer|Broken pipe|ncclRemoteError|Socket Timeout")
 
 
 def work(
@@ -63,6 +67,14 @@ def work(
             result["status"] = "completed"
         except (KeyboardInterrupt, Interrupted):
             result["status"] = "interrupted"
+            raise
+        except RuntimeError as error:
+            if world.size > 1 and _LOST.search(str(error)):
+                address = re.search(r"\[([\d.a-f:]+)\]:\d+", str(error))
+                where = f" at {address[1]}" if address else ""
+                result["error"] = f"lost the connection to another process{where}: it has died, or its machine has"
+                raise RunError(result["error"]) from None
+            result["error"] = f"{type(error).__name__}: {error}"
             raise
         except BaseException as error:
             result["error"] = f"{type(error).__name__}: {error}"

@@ -16,20 +16,8 @@ PLUGINS = {path.parent.name for path in FACES}
 
 # A module may import what stands before it; the engine stands below them all.
 FLOORS = ["errors", "config", "component", "hookspecs", "zoo", "tables", "record", "pack", "folder", "results"]
-FLOORS += [
-    "corpus",
-    "listing",
-    "cache",
-    "keep",
-    "worker",
-    "sizes",
-    "submission",
-    "compare",
-    "launch",
-    "ablate",
-    "cluster",
-]
-FLOORS += ["verify", "display", "views", "commands", "cli", "__main__"]
+FLOORS += ["corpus", "listing", "cache", "keep", "worker", "sizes", "submission", "compare", "launch", "elastic"]
+FLOORS += ["ablate", "cluster", "verify", "display", "views", "commands", "cli", "__main__"]
 
 
 def imports(path, at_run_time=False):

@@ -1,6 +1,8 @@
 """run, eval, show: a record, run or scored or resolved."""
 
 import json
+import os
+import re
 from pathlib import Path
 
 import click
@@ -14,6 +16,9 @@ from golfzoo.errors import UsageError
 @overrides_argument
 @profile_option
 @click.option("--nproc", type=click.IntRange(min=1), help="Processes on this machine.  [default: 1]")
+@click.option("--nnodes", type=click.IntRange(min=1), default=1, help="Machines; each is given this command.")
+@click.option("--rdzv-endpoint", metavar="HOST:PORT", help="Where they meet: one of them, and a free port of it.")
+@click.option("--rdzv-timeout", type=click.IntRange(min=1), default=600, help="Seconds to wait for each other.")
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder; by default one under runs/.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="DIR", help="Go on with the run in DIR.")
 @click.option("--fresh", is_flag=True, help="Run every stage, even one whose result is known from another run.")
@@ -23,6 +28,9 @@ def run(
     overrides: tuple[str, ...],
     profile: str | None,
     nproc: int | None,
+    nnodes: int,
+    rdzv_endpoint: str | None,
+    rdzv_timeout: int,
     out: Path | None,
     resume: Path | None,
     fresh: bool,
@@ -33,7 +41,7 @@ def run(
     KEY=VALUE overrides a key of the record, as in train.seed=7 or quantizer.use=int6. A stage whose result is known
     from another run is taken over, and said so. A run that was interrupted goes on with --resume DIR.
     """
-    from golfzoo import launch
+    from golfzoo import elastic, launch
     from golfzoo.display import Display
     from golfzoo.views import show_result
 
@@ -41,10 +49,13 @@ def run(
         if record or overrides or profile or out:
             raise UsageError("--resume DIR goes on with the record in DIR; give no other, and no --out")
         record, profile = str(resume / "record.toml"), "none"
-        nproc = nproc or launch.processes_of(resume)
+        nproc = nproc or launch.processes_of(resume) // nnodes
     if record is None:
         raise UsageError("run needs a RECORD, or --resume DIR")
-    start = launch.Start(out=out, resume=resume, fresh=fresh, processes=nproc or 1)
+    if nnodes > 1 and not re.fullmatch(r".+:\d+", rdzv_endpoint or ""):
+        raise UsageError("--nnodes needs --rdzv-endpoint HOST:PORT, where the machines meet")
+    start = launch.Start(out, resume, fresh, nproc or 1, nnodes, rdzv_endpoint or "", rdzv_timeout)
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # what torch logs of connections, its exceptions say too
     resolved = load(record, overrides, profile)
     rank = launch.joined_rank()
     display = Display(resolved.tables)
@@ -52,18 +63,18 @@ def run(
         for note in resolved.notes:
             display.say(note)
         launch.prepare_data(resolved, display.say)
-    launch.check_processes(resolved, start.processes)
+    launch.check_processes(resolved, start.processes * start.nodes)
     if dry_run:
         display.say(f"{record}: {resolved.name} would run with these components:")
         for kind, entry in resolved.entries.items():
             display.say(f"  {kind:12} {entry.component.name} ({entry.distribution} {entry.version})")
         return
     with display:
-        if start.processes > 1 and rank is None:
-            folder, result = launch.run_several(resolved, start, display.show)
+        if start.processes * start.nodes > 1 and rank is None:
+            folder, result = elastic.run_several(resolved, start, display.show)
         else:
             folder, result = launch.run_here(resolved, start, display.show)
-    if not rank:
+    if result and not rank:  # other machines have none
         show_result(display.console, result, resolved.tables["record"]["published"])
         display.say(f"Everything is in {folder}")
 
