@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from golfzoo.pack import closure, requirements
+from golfzoo.pack import closure, code_hashes, requirements
 from golfzoo.record import Record
 
 # What each stage does not depend on, of the [train] table.
@@ -23,7 +23,8 @@ _ONLY_SHOWN = ("log_every", "val_every", "checkpoint_seconds")
 
 _ENGINE = {
     "train": ["golfzoo.engine.train", "golfzoo.engine.batches", "golfzoo.engine.model"],
-    "quantize": [],
+    "calibrate": ["golfzoo.engine.calibrate"],
+    "quantize": ["golfzoo.engine.calibrate", "golfzoo.engine.fit"],
     "compress": ["golfzoo.engine.artifact"],
     "roundtrip": ["golfzoo.engine.evaluate", "golfzoo.engine.model"],
     "eval": ["golfzoo.engine.evaluate", "golfzoo.engine.model"],
@@ -143,6 +144,12 @@ class Fingerprints:
             parts: list[Any] = [settings, self.dataset, self._code(stage, "architecture", "optimizer")]
         elif stage == "quantize":
             parts = [self.of("train"), self._code(stage, "quantizer")]
+            if tables["size"]["fit"]:
+                parts += [tables["size"], self.of("fit")]
+        elif stage == "calibrate":
+            parts = [self.of("train"), key, self._code(stage, "architecture")]
+        elif stage == "fit":  # what the size of the artifact depends on beside the quantizer: it is no stage of its own
+            parts = [self._code("compress", "compressor"), code_hashes(self.record)]
         elif stage == "compress":
             parts = [self.of("quantize"), self._code(stage, "compressor")]
         else:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from golfzoo.commands import ablate, cache, data, judge, plugins, run
+from golfzoo.commands import ablate, cache, data, judge, machine, plugins, report, run
 from golfzoo.errors import GolfzooError
 
 
@@ -37,7 +37,8 @@ def _fail(message: str, status: int) -> None:
 
 
 _COMMANDS = [run.run, run.eval, run.show, ablate.ablate, judge.pack, judge.size, judge.verify, judge.compare]
-_COMMANDS += [plugins.plugins, plugins.records, data.data, cache.cache]
+_COMMANDS += [plugins.plugins, plugins.records, data.data, cache.cache, machine.bench, machine.doctor]
+_COMMANDS += [report.runs, report.report]
 
 
 @click.group(cls=Commands, commands=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from golfzoo.config import Config
 
-KINDS = ("architecture", "optimizer", "quantizer", "compressor", "adaptor")
-"""The kinds of component, which are also the names of their tables in a record."""
+KINDS = ("architecture", "optimizer", "quantizer", "compressor", "adaptor", "logger")
+"""The kinds of component, which are also the names of their tables in a record. Of loggers it may have several, as
+[[loggers]]."""
 
 OPTIONAL_KINDS = ("adaptor",)
 """Kinds that a record may leave out, or switch off with `use = "none"`."""
@@ -25,6 +26,7 @@ class Component:
     target   "package.module:callable", imported only when a run uses it. It is called as hookspecs.py says for its
              kind, with a plain namespace that holds the config's values.
     summary  one line for `golfzoo plugins`
+    extra    the extra of its distribution that its body needs, where it needs one
     """
 
     kind: str
@@ -32,6 +34,7 @@ class Component:
     config: type[Config]
     target: str
     summary: str
+    extra: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

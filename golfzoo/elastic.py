@@ -35,7 +35,11 @@ def run_several(record: Record, start: Start, listen: Listener) -> tuple[Path, d
     from torch.distributed.elastic.rendezvous import RendezvousError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    from golfzoo.loggers import check_loggers
+
     alone = start.nodes == 1
+    if alone:  # of several machines only one has the loggers, and which is not known yet
+        check_loggers(record)
     desk = start.folder(record) if alone else _lay_out(record, start)
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it would say is said below
     # One thread per core over all processes: more of them spin against each other and are many times slower.

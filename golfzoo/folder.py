@@ -64,7 +64,7 @@ def describe_components(record: Record) -> list[dict[str, str]]:
             "distribution": entry.distribution,
             "version": entry.version,
         }
-        for kind, entry in record.entries.items()
+        for kind, entry in [*record.entries.items(), *(("logger", entry) for entry, _ in record.loggers)]
     ]
 
 

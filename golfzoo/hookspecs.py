@@ -23,6 +23,7 @@ def golfzoo_architectures() -> list[Component]:
     forward(input_ids, target_ids)   both (batch, time) int64; returns the negative log-likelihood of each target in
                                      nats, (batch, time) float32. Position t may depend on input_ids[:, :t+1] only.
     parameter_roles()                role of every parameter
+    logits(input_ids)                optional, for quantizers that need "fisher": (batch, time, vocab_size)
     """
 
 
@@ -46,6 +47,11 @@ def golfzoo_quantizers() -> list[Component]:
                                      shapes alone. The artifact stores no names or shapes; this is where they come from.
     quantize(state, roles)           (tensors, metadata): a dict of tensors as laid out, and a small dict of JSON values
     dequantize(tensors, metadata)    a state to load into the model; the same bits on every machine
+    needs                            optional: a dict of "hessian", "fisher" -> number of training tokens. What
+                                     engine/calibrate.py then collects is a third argument of quantize.
+    knob                             optional: a positive float that quantize goes by; more of it is fewer bytes.
+                                     [size] fit sets it.
+    draft                            optional: while True, quantize may give a quicker result of nearly the same size
     """
 
 
@@ -56,6 +62,13 @@ def golfzoo_compressors() -> list[Component]:
     compress(data)                   bytes -> bytes, the same for the same data
     decompress(data, max_bytes)      the exact inverse; raises on damaged data, and before it takes more memory than
                                      an honest result of max_bytes needs
+
+    Or a coder, which knows what it is given, with these instead. Nothing of the layout needs to be in its bytes.
+
+    encode(tensors, metadata)        the quantizer's tensors and metadata -> bytes, the same for the same tensors
+    decode(data, layout, metadata)   the exact inverse, as laid out (on the meta device) and in that order; raises
+                                     on damaged data. The metadata is the artifact's own: not to be trusted
+    estimate(tensors, metadata)      len(encode(...)) as a float, within 0.3 %, in less time
     """
 
 
@@ -70,4 +83,18 @@ def golfzoo_adaptors() -> list[Component]:
                                      scored (batch, time) bool: the positions scored in it, False for documents that
                                      have ended. Row i is lane i; `batch` shrinks as documents end.
     finish()                         detach, leaving the model as it was
+    """
+
+
+@hookspec
+def golfzoo_loggers() -> list[Component]:
+    """Loggers: they show a run elsewhere and change nothing of it. Target: `(config, record, folder) -> object`.
+
+    `record` is the resolved record as a dict of tables, `folder` the run's, as a pathlib.Path. They are built in the
+    first process alone, and again where a run is resumed. One that raises is reported, and told nothing more. They
+    never ship in a submission.
+
+    event(event)                     a dict, a line of metrics.jsonl: "train" {step, loss, seconds, lr_multiplier},
+                                     "val" {step, val_loss, val_bpb, ...}, "size", "score", ...; training waits for it
+    finish(result)                   the run has ended, failed or been interrupted; result.json as a dict
     """

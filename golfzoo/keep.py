@@ -35,6 +35,7 @@ class Journal:
 
     def __init__(self, folder: Path | None, listeners: list[Listener]) -> None:
         self.folder, self.listeners = folder, listeners
+        self.lock = threading.RLock()  # checkpoints are written from a thread, which may have to warn
         self.files = ExitStack()
         if folder:
             self.metrics = self.files.enter_context(open(folder / "metrics.jsonl", "a+"))
@@ -49,13 +50,14 @@ class Journal:
     def emit(self, event: dict[str, Any]) -> None:
         if self.folder is None:
             return
-        self.metrics.write(json.dumps(event) + "\n")
-        self.metrics.flush()
-        if (line := describe(event)) is not None:
-            self.log.write(f"{time.strftime('%H:%M:%S')} {line}\n")
-            self.log.flush()
-        for listen in self.listeners:
-            listen(event)
+        with self.lock:
+            self.metrics.write(json.dumps(event) + "\n")
+            self.metrics.flush()
+            if (line := describe(event)) is not None:
+                self.log.write(f"{time.strftime('%H:%M:%S')} {line}\n")
+                self.log.flush()
+            for listen in self.listeners:
+                listen(event)
 
     def position(self) -> int:
         return self.metrics.tell() if self.folder else 0

@@ -136,8 +136,11 @@ class Start:
 def run_here(record: Record, start: Start, listen: Listener) -> tuple[Path, dict[str, Any]]:
     """Run in this process: alone, or as one of those that torchrun started. The first process makes the folder."""
     from golfzoo.engine.distributed import join
+    from golfzoo.loggers import check_loggers
     from golfzoo.worker import work
 
+    if not joined_rank():
+        check_loggers(record)
     with join(record.tables["train"]["precision"]) as world:
         folder = world.share(start.folder(record) if world.rank == 0 else None)
         return folder, work(record, folder, world, listen, start.fresh)

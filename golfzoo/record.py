@@ -29,12 +29,14 @@ class Record:
     tables   table name -> every option of it; for a component also "use"
     entries  kind -> the component that its table names; a kind that is switched off is absent
     notes    what was done to the record on the way, for the user to read
+    loggers  a component and its table, as above, for each of [[loggers]]; apart, because no result depends on them
     """
 
     path: str
     tables: dict[str, dict[str, Any]]
     entries: dict[str, Entry]
     notes: list[str]
+    loggers: list[tuple[Entry, dict[str, Any]]]
 
     @property
     def name(self) -> str:
@@ -45,7 +47,8 @@ class Record:
         return str(self.tables["record"]["profile"])
 
     def to_toml(self) -> str:
-        return tomli_w.dumps(without_none(self.tables))
+        loggers = [table for _, table in self.loggers]
+        return tomli_w.dumps(without_none({**self.tables, "loggers": loggers or None}))
 
 
 def load_record(path: str, zoo: Zoo, overrides: tuple[str, ...] = (), profile: str = "none") -> Record:
@@ -69,9 +72,10 @@ def load_record(path: str, zoo: Zoo, overrides: tuple[str, ...] = (), profile: s
         except RecordError as error:
             problems.append(f"override {override!r}: {error}")
     resolved, entries = _resolve(path, tables, zoo, problems)
+    loggers = _resolve_loggers(path, tables.get("loggers", []), zoo, problems)
     if problems:
         raise RecordError("\n".join(problems))
-    return Record(path, resolved, entries, notes)
+    return Record(path, resolved, entries, notes, loggers)
 
 
 def profile_names(path: str) -> list[str]:
@@ -83,7 +87,7 @@ def profile_names(path: str) -> list[str]:
 def parse_override(text: str) -> dict[str, Any]:
     """`train.seed=7` -> {"train": {"seed": 7}}. The right side is a TOML value, or else a string.
 
-    A whole table may be given too: `quantizer={use="int6", keep_numel=4096}`.
+    A whole table may be given too, `quantizer={use="int6", keep_numel=4096}`, or a list: `loggers=[{use="a_logger"}]`.
     """
     path, equals, value = text.partition("=")
     keys = path.strip().split(".")
@@ -91,7 +95,7 @@ def parse_override(text: str) -> dict[str, Any]:
         parsed: Any = tomli.loads(f"value = {value}")["value"]
     except tomli.TOMLDecodeError:
         parsed = value.strip()
-    if not equals or not all(keys) or (len(keys) < 2 and not isinstance(parsed, dict)):
+    if not equals or not all(keys) or (len(keys) < 2 and not (isinstance(parsed, dict) or _is_array(parsed))):
         raise RecordError("must read table.key=value")
     for key in reversed(keys):
         parsed = {key: parsed}
@@ -139,7 +143,7 @@ def _resolve(
     path: str, tables: dict[str, Any], zoo: Zoo, problems: list[str]
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Entry]]:
     """Validate every table. Problems are appended, so that all of them are reported at once."""
-    known = [*TABLES, *KINDS]
+    known = [*_ORDER, "loggers"]
     problems += [f"{path}: unknown table [{name}]{suggest(name, known)}" for name in tables if name not in known]
     resolved: dict[str, dict[str, Any]] = {}
     entries: dict[str, Entry] = {}
@@ -167,6 +171,29 @@ def _resolve(
     return resolved, entries
 
 
+def _resolve_loggers(path: str, tables: Any, zoo: Zoo, problems: list[str]) -> list[tuple[Entry, dict[str, Any]]]:
+    """Validate [[loggers]], of which there may be none. Problems are appended."""
+    if not _is_array(tables):
+        problems.append(f"{path}: [[loggers]]: must be an array of tables, got {tables!r}")
+        return []
+    loggers = []
+    for number, table in enumerate(tables, start=1):
+        where = f"{path}: [[loggers]] #{number}"
+        entry = _find_component("logger", table, where, zoo, problems)
+        if entry is None:
+            continue
+        config, found = entry.component.config.read({k: v for k, v in table.items() if k != "use"}, where)
+        problems += found
+        if config is not None:
+            loggers.append((entry, {"use": table["use"], **config.model_dump(mode="json")}))
+    return loggers
+
+
+def _is_array(value: Any) -> bool:
+    """Whether a value is an array of tables; an empty list is one, too."""
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+
+
 def _find_component(kind: str, table: dict[str, Any], where: str, zoo: Zoo, problems: list[str]) -> Entry | None:
     use = table.get("use", "none" if kind in OPTIONAL_KINDS else None)
     if kind in OPTIONAL_KINDS and use == "none":
@@ -187,8 +214,10 @@ def _find_component(kind: str, table: dict[str, Any], where: str, zoo: Zoo, prob
 
 def without_none(table: dict[str, Any]) -> dict[str, Any]:
     """TOML has no null: an option that is None is left out, which reads back as its default, None."""
-    return {
-        key: without_none(value) if isinstance(value, dict) else value
-        for key, value in table.items()
-        if value is not None
-    }
+
+    def cleaned(value: Any) -> Any:
+        if _is_array(value):
+            return [without_none(item) for item in value]
+        return without_none(value) if isinstance(value, dict) else value
+
+    return {key: cleaned(value) for key, value in table.items() if value is not None}

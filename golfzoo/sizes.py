@@ -2,13 +2,14 @@
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from golfzoo.engine.artifact import on_meta, read_tensors, to_bytes
+from golfzoo.engine.artifact import compress_tensors, on_meta, read_tensors
 from golfzoo.engine.data import data_paths
 from golfzoo.engine.distributed import World
 from golfzoo.engine.errors import ArtifactError
@@ -44,17 +45,19 @@ class Group:
 def measure(record: Record, artifact: bytes | None, where: str = "") -> dict[str, Any]:
     """Everything `golfzoo size` prints. Without an artifact, what can be told of a model that is not trained yet."""
     tokenizer = open_tokenizer(data_paths(namespace(record.tables["data"]))[1])
-    parts, template, roles = _template(record, tokenizer)
+    parts, template, roles = make_template(record, tokenizer)
     tensors = parts.quantizer.layout(template, roles)
+    metadata: dict[str, Any] = {}
     if artifact is not None:
         try:
-            tensors, _ = read_tensors(artifact, parts, tensors)
+            tensors, metadata = read_tensors(artifact, parts, tensors)
         except ArtifactError as error:
             raise ArtifactError(f"{where}: {error}") from None
     groups: dict[str, list[str]] = {}
     for name in template:
         groups.setdefault(re.sub(r"\.\d+\.", ".*.", name), []).append(name)
-    rows = [_group(name, members, template, tensors, parts, artifact is not None) for name, members in groups.items()]
+    pricer = (lambda stored: len(compress_tensors(stored, metadata, parts.compressor))) if artifact else None
+    rows = [_group(name, members, template, tensors, pricer) for name, members in groups.items()]
     code = pack_code(record)
     model = len(artifact) if artifact is not None else 0
     size = count_bytes(model, len(code), tokenizer.file_bytes, namespace(record.tables["size"]))
@@ -66,14 +69,17 @@ def measure(record: Record, artifact: bytes | None, where: str = "") -> dict[str
     }
 
 
-def _template(record: Record, tokenizer: Tokenizer) -> tuple[Parts, Tensors, dict[str, str]]:
+def make_template(record: Record, tokenizer: Tokenizer) -> tuple[Parts, Tensors, dict[str, str]]:
+    """A record's components; names, types and shapes of its model's parameters, on the meta device; their roles."""
     parts = bind_parts(record)
     world = World(0, 1, torch.device("cpu"), bf16=False)
     model, roles = build_model(parts.architecture, tokenizer.vocab_size, world)
     return parts, on_meta(model.state_dict()), roles
 
 
-def _group(name: str, members: list[str], template: Tensors, tensors: Tensors, parts: Parts, decoded: bool) -> Group:
+def _group(
+    name: str, members: list[str], template: Tensors, tensors: Tensors, price: Callable[[Tensors], int] | None
+) -> Group:
     """A tensor of the quantizer's belongs to the parameter whose name its own starts with."""
     stored = {
         key: tensor
@@ -86,8 +92,8 @@ def _group(name: str, members: list[str], template: Tensors, tensors: Tensors, p
         parameters=sum(template[member].numel() for member in members),
         raw=sum(4 * template[member].numel() for member in members),
         quantized=sum(tensor.nbytes for tensor in stored.values()),
-        compressed=len(parts.compressor.compress(to_bytes(stored))) if decoded else None,
-        entropy=round(sum(map(_entropy_bytes, stored.values()))) if decoded else None,
+        compressed=price(stored) if price else None,
+        entropy=round(sum(map(_entropy_bytes, stored.values()))) if price else None,
     )
 
 

@@ -33,6 +33,7 @@ class TrainTable(Config):
     seed: int = option(1337, "sets every generator before the model is made", ge=0)
     iterations: int = option(20000, "optimizer steps at most", ge=1)
     max_wallclock_seconds: float = option(600.0, "training time at most; 0: no cap", ge=0)
+    reserve_seconds: float = option(0.0, "of max_wallclock_seconds, left for calibration after training", ge=0)
     batch_tokens: int = option(524288, "tokens per optimizer step, over all processes", ge=1)
     micro_batch_tokens: int = option(65536, "tokens per process and micro-step", ge=1)
     seq_len: int = option(1024, "tokens per training sequence", ge=1)
@@ -46,6 +47,8 @@ class TrainTable(Config):
     compile: Literal["auto", "on", "off"] = option("auto", "torch.compile; auto: on for CUDA, off elsewhere")
 
     def check(self) -> None:
+        if self.max_wallclock_seconds and self.reserve_seconds >= self.max_wallclock_seconds:
+            raise ValueError(f"reserve_seconds ({self.reserve_seconds}) leaves nothing of max_wallclock_seconds")
         if self.micro_batch_tokens % self.seq_len:
             raise ValueError(
                 f"micro_batch_tokens ({self.micro_batch_tokens}) must be a multiple of seq_len ({self.seq_len})"
@@ -71,6 +74,7 @@ class EvalTable(Config):
 
 class SizeTable(Config):
     limit_bytes: int = option(16_000_000, "code plus compressed model", ge=1)
+    fit: bool = option(False, "move the quantizer's knob until the artifact is just below the limit")
     count_tokenizer: bool = option(False, "count the tokenizer's file too")
 
 

@@ -9,7 +9,9 @@ A check that fails raises AssertionError with what was expected. The plugins tha
 """
 
 import importlib
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from golfzoo.component import Component
@@ -126,6 +128,9 @@ def _check_compressor(target: Any, config: Any) -> None:
     import random
 
     compressor = target(config)
+    if hasattr(compressor, "encode"):
+        _check_coder(compressor)
+        return
     noise = random.Random(0)
     for data in (b"", b"a", noise.randbytes(5000), b"golf" * 5000, bytes(100_000)):
         packed = compressor.compress(data)
@@ -134,6 +139,52 @@ def _check_compressor(target: Any, config: Any) -> None:
         if data:
             assert _refuses(compressor, packed, len(data) - 1, data), "no more than max_bytes is returned"
             assert _refuses(compressor, packed[: len(packed) // 2], len(data), data), "truncated data is noticed"
+
+
+def _check_coder(coder: Any) -> None:
+    import torch
+
+    from golfzoo.engine.artifact import check_layout, on_meta
+
+    noise = torch.Generator().manual_seed(0)
+    gaussian = torch.randn(64, 96, generator=noise) * 3
+    outliers = gaussian.round()
+    outliers[5, 7], outliers[50, 1] = 30_000, -30_000
+    mixed = {
+        "half": gaussian[0].half(),
+        "codes": gaussian.round().to(torch.int16),
+        "empty": torch.empty(0, 3, dtype=torch.int8),
+        "single": torch.tensor([[-128]], dtype=torch.int8),
+        "bytes": (gaussian * 20).clamp(-127, 127).round().to(torch.int8),
+        "outliers": outliers.to(torch.int16),
+        "wide": (outliers * 70_000).to(torch.int32),
+        "exponents": torch.arange(-5, 5, dtype=torch.int8),
+        "scalar": torch.tensor(0.5),
+        "brain": gaussian[1].bfloat16(),
+        "count": torch.tensor([3]),
+        "flags": gaussian > 1,
+        "nothing": torch.empty(0),
+    }
+    for tensors in ({}, mixed, {name: mixed[name] for name in ("codes",)}):
+        layout = on_meta(tensors)
+        packed = coder.encode(tensors, {})
+        restored = coder.decode(packed, layout, {})
+        check_layout(restored, layout)
+        assert all(torch.equal(restored[name], tensor) for name, tensor in tensors.items()), "the round trip is exact"
+        assert coder.encode(tensors, {}) == packed, "the same tensors give the same bytes"
+        error = abs(coder.estimate(tensors, {}) - len(packed))
+        assert error <= 0.003 * len(packed) + 64, f"the estimate is within 0.3 %, got {error:.0f} bytes off"
+        for damaged in (packed[: len(packed) // 2], b"", *(_flipped(packed, at) for at in range(0, len(packed), 999))):
+            try:
+                restored = coder.decode(damaged, layout, {})
+            except Exception:
+                continue
+            assert damaged or not tensors, "truncated data is noticed"
+            check_layout(restored, layout)
+
+
+def _flipped(packed: bytes, at: int) -> bytes:
+    return packed[:at] + bytes([packed[at] ^ 1]) + packed[at + 1 :]
 
 
 def _refuses(compressor: Any, packed: bytes, max_bytes: int, data: bytes) -> bool:
@@ -171,6 +222,33 @@ def _check_adaptor(target: Any, config: Any) -> None:
     assert torch.equal(model(inputs, targets), plain), "reset forgets everything"
     adaptor.finish()
     assert torch.equal(model(inputs, targets), plain), "finish leaves the model as it was"
+
+
+def _check_logger(target: Any, config: Any) -> None:
+    import torch
+
+    record = {"record": {"name": "check"}, "train": {"seed": 1}}
+    score = {"val_loss": 2.0, "val_bpb": 1.0}
+    events: list[dict[str, Any]] = [
+        {"event": "stage", "stage": "train"},
+        {"event": "val", "step": 0, **score, "seconds": 0.0},
+        {"event": "train", "step": 1, "loss": 2.0, "seconds": 0.5, "lr_multiplier": 1.0},
+        {"event": "of a later version"},
+        {"event": "note", "text": "anything"},
+    ]
+    ends: list[dict[str, Any]] = [
+        {"status": "interrupted"},
+        {"status": "completed", **score, "steps": 1, "stages": {"final": score}},
+        {"status": "failed", "error": "RunError: anything"},
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        for result in ends:  # the second is a resumed run; the third failed before anything had happened
+            before = torch.get_rng_state()
+            logger = target(config, record=record, folder=Path(folder))
+            for event in events if result["status"] != "failed" else []:
+                logger.event(event)
+            logger.finish(result)
+            assert torch.equal(torch.get_rng_state(), before), "a logger draws no random numbers from torch"
 
 
 def _TinyModel() -> Any:

@@ -3,7 +3,6 @@
 The first process writes the files of the run's folder.
 """
 
-import importlib
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -20,9 +19,10 @@ from golfzoo.engine.distributed import World
 from golfzoo.engine.errors import Interrupted, RunError
 from golfzoo.engine.parts import Parts, bind, namespace
 from golfzoo.engine.run import run, score_only
-from golfzoo.errors import PluginError, UsageError
+from golfzoo.errors import UsageError
 from golfzoo.folder import RESULT_SCHEMA, describe_components, describe_environment, write_json
 from golfzoo.keep import Journal, KeptStages, Listener, Stop
+from golfzoo.loggers import Loggers
 from golfzoo.pack import code_hashes, pack_code
 from golfzoo.record import Record
 
@@ -52,12 +52,14 @@ def work(
     }
     stop = Stop()
     with stop.installed(), Journal(folder if first else None, [listen] if listen else []) as journal:
+        loggers = Loggers(journal)
         try:
             result["dataset"] = fingerprint(*data_paths(plan.data))
             if first:
                 environment = describe_environment(record, device, world.size)
                 environment |= {"dataset": result["dataset"], "code": code_hashes(record)}
                 write_json(folder / "env.json", environment)
+                loggers.open(record, folder)
             prints = Fingerprints(record, result["dataset"], device, world.size)
             stages = KeptStages(folder, world.rank, Cache(), prints, journal, stop, fresh)
             try:
@@ -83,6 +85,8 @@ def work(
             if first:
                 with suppress(RunError):  # a full disk must not hide the error that filled it
                     write_json(folder / "result.json", result)
+                with suppress(OSError):
+                    loggers.finish(result)
     return result
 
 
@@ -117,12 +121,4 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
 
 def bind_parts(record: Record) -> Parts:
     """Import the record's components and bind them to their options."""
-    return bind(record.tables, {kind: _import(entry.component.target) for kind, entry in record.entries.items()})
-
-
-def _import(target: str) -> Any:
-    module, _, name = target.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise PluginError(f"component target {target!r} cannot be imported: {error}") from error
+    return bind(record.tables, {kind: entry.load() for kind, entry in record.entries.items()})

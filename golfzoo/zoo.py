@@ -1,5 +1,6 @@
 """Discovery: entry points -> Zoo. The only user of a plugin manager, and of the installed distributions' metadata."""
 
+import importlib
 import importlib.metadata
 import inspect
 import traceback
@@ -26,6 +27,20 @@ class Entry:
     distribution: str
     version: str
     file: str
+
+    def load(self) -> Any:
+        """Import what the component names. Raises PluginError where that cannot be done, and says what is missing."""
+        component = self.component
+        module, _, name = component.target.partition(":")
+        try:
+            return getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            table = f"[[{component.kind}s]]" if component.kind == "logger" else f"[{component.kind}]"
+            place = f"{table} {component.name}"
+            if component.extra and isinstance(error, ImportError):
+                install = f"pip install '{self.distribution}[{component.extra}]'"
+                raise PluginError(f"{place}: needs the extra [{component.extra}]: {install} ({error})") from error
+            raise PluginError(f"{place}: component target {component.target!r} cannot be imported: {error}") from error
 
 
 @dataclass(frozen=True)

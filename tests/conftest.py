@@ -8,6 +8,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: spinning threads 
 # The tests' own cache, new at every session: a result of an earlier one would hide what no longer works.
 os.environ["GOLFZOO_CACHE"] = tempfile.mkdtemp(prefix="golfzoo-test-cache-")
 
+# Nor do they write into their user's own database.
+os.environ["TRACKIO_DIR"] = tempfile.mkdtemp(prefix="golfzoo-test-trackio-")
+
 import sys
 import textwrap
 from pathlib import Path

@@ -101,7 +101,7 @@ def test_output_into_a_pipe_is_plain_lines(tiny_record, data_root, tmp_path):
     import os
 
     done = in_fresh_process(
-        "run", tiny_record, "--out", tmp_path / "run", env={**os.environ, "GOLFZOO_DATA": str(data_root)}
+        "run", tiny_record, "--fresh", "--out", tmp_path / "run", env={**os.environ, "GOLFZOO_DATA": str(data_root)}
     )
     assert done.returncode == 0, done.stderr
     assert "\x1b" not in done.stdout

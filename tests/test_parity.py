@@ -192,13 +192,18 @@ def test_lora_agrees_document_by_document(small, trained):
 
 
 def test_the_schedule_without_and_with_a_clock():
-    steps = SimpleNamespace(iterations=100, warmdown_iters=20, max_wallclock_seconds=0.0)
+    steps = SimpleNamespace(iterations=100, warmdown_iters=20, max_wallclock_seconds=0.0, reserve_seconds=0.0)
     assert [lr_multiplier(step, 0.0, steps) for step in (0, 80, 81, 90, 99)] == [1, 1, 0.95, 0.5, 0.05]
-    clock = SimpleNamespace(iterations=1000, warmdown_iters=20, max_wallclock_seconds=100.0)
+    clock = SimpleNamespace(iterations=1000, warmdown_iters=20, max_wallclock_seconds=120.0, reserve_seconds=20.0)
     # At a second a step the last 20 seconds are the warm-down.
     assert [lr_multiplier(step, float(step), clock) for step in (0, 50, 80, 90, 100)] == [1, 1, 1, 0.5, 0]
     assert lr_multiplier(45, 90.0, clock) == pytest.approx(10 / 40)
-    assert lr_multiplier(5, 1.0, SimpleNamespace(iterations=9, warmdown_iters=0, max_wallclock_seconds=0.0)) == 1
+    assert (
+        lr_multiplier(
+            5, 1.0, SimpleNamespace(iterations=9, warmdown_iters=0, max_wallclock_seconds=0.0, reserve_seconds=0.0)
+        )
+        == 1
+    )
 
 
 def test_processes_share_the_stream_as_micro_steps_do(small):

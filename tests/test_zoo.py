@@ -24,7 +24,7 @@ def reasons():
 def test_shipped_plugins_are_found_through_entry_points():
     zoo = discover()
     assert zoo.problems == []
-    assert zoo.names("quantizer") == ["int6", "int8"]
+    assert zoo.names("quantizer") == ["gptq", "gptq_fisher", "gptq_trellis", "int6", "int8"]
     entry = zoo.find("architecture", "gpt")
     assert (entry.plugin, entry.distribution) == ("gpt", "golfzoo")
     assert entry.file.endswith("golfzoo_gpt/__init__.py")

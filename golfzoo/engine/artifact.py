@@ -34,7 +34,7 @@ def encode_model(
     header = json.dumps({**parts.names, "metadata": metadata}, sort_keys=True, separators=(",", ":")).encode()
     if len(header) > 0xFFFF:
         raise RunError(f"quantizer metadata takes {len(header)} bytes of JSON; tensors are the place for data")
-    body = struct.pack("<H", len(header)) + header + parts.compressor.compress(to_bytes(tensors))
+    body = struct.pack("<H", len(header)) + header + compress_tensors(tensors, metadata, parts.compressor)
     return struct.pack("<4sBI", MAGIC, VERSION, zlib.crc32(body)) + body
 
 
@@ -69,14 +69,34 @@ def read_tensors(data: bytes, parts: Any, layout: Tensors) -> tuple[Tensors, dic
         raise ArtifactError(f"damaged: no readable header in bytes {_HEAD.size}-{payload_at}") from None
     if header != parts.names:
         raise ArtifactError(f"made with {header}, and the record has {parts.names}")
-    num_bytes = sum(tensor.nbytes for tensor in layout.values())
     try:
-        raw = parts.compressor.decompress(data[payload_at:], num_bytes)
+        return _decompress_tensors(data[payload_at:], metadata, layout, parts.compressor), metadata
+    except ArtifactError:
+        raise
     except Exception as error:  # a compressor says in its own way that the data is damaged
         raise ArtifactError(f"damaged: {parts.names['compressor']} cannot decompress it: {error}") from None
+
+
+def compress_tensors(tensors: Tensors, metadata: dict[str, Any], compressor: Any) -> bytes:
+    """By a coder, which knows integer codes, or by a compressor of bytes."""
+    return compressor.encode(tensors, metadata) if is_coder(compressor) else compressor.compress(to_bytes(tensors))
+
+
+def is_coder(compressor: Any) -> bool:
+    return hasattr(compressor, "encode")
+
+
+def _decompress_tensors(payload: bytes, metadata: dict[str, Any], layout: Tensors, compressor: Any) -> Tensors:
+    if is_coder(compressor):
+        tensors = compressor.decode(payload, layout, metadata)
+        if _layout_of(tensors) != _layout_of(layout):
+            raise ArtifactError("damaged: its tensors are not those of the record's model")
+        return tensors
+    num_bytes = sum(tensor.nbytes for tensor in layout.values())
+    raw = compressor.decompress(payload, num_bytes)
     if len(raw) != num_bytes:
         raise ArtifactError(f"holds {len(raw)} bytes of tensors, and the record's model needs {num_bytes}")
-    return _from_bytes(raw, layout), metadata
+    return _from_bytes(raw, layout)
 
 
 def on_meta(state: Tensors) -> Tensors:
@@ -86,11 +106,14 @@ def on_meta(state: Tensors) -> Tensors:
 
 def check_layout(tensors: Tensors, layout: Tensors) -> None:
     """A quantizer must return what it laid out, or its artifact could not be read back."""
-    got = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
-    wanted = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in layout.items()}
-    if list(got.items()) != list(wanted.items()):
-        differing = sorted({name for name, _ in got.items() ^ wanted.items()}) or ["the order"]
+    got, wanted = _layout_of(tensors), _layout_of(layout)
+    if got != wanted:
+        differing = sorted({name for name, *_ in set(got) ^ set(wanted)}) or ["the order"]
         raise RunError(f"the quantizer returned other tensors than it laid out: {', '.join(differing[:5])}")
+
+
+def _layout_of(tensors: Tensors) -> list[tuple[str, torch.dtype, tuple[int, ...]]]:
+    return [(name, tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()]
 
 
 def to_bytes(tensors: Tensors) -> bytes:

@@ -6,6 +6,7 @@ the result of a stage from before; it is then taken over, and said so.
 """
 
 import functools
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,15 +17,18 @@ import torch
 
 from golfzoo.engine.artifact import decode_model, encode_model, on_meta
 from golfzoo.engine.batches import TrainingText
+from golfzoo.engine.calibrate import calibrate
 from golfzoo.engine.clock import Clock, Emit
 from golfzoo.engine.data import ValidationText, data_paths, open_validation
 from golfzoo.engine.distributed import World
+from golfzoo.engine.errors import RunError
 from golfzoo.engine.evaluate import evaluate, flat_walk
 from golfzoo.engine.files import write_whole
+from golfzoo.engine.fit import fit_knob
 from golfzoo.engine.ledger import Score
 from golfzoo.engine.model import build_model, digest, distance, load_weights
 from golfzoo.engine.parts import Parts
-from golfzoo.engine.size import count_bytes
+from golfzoo.engine.size import count_bytes, room_to_fit
 from golfzoo.engine.stages import Kept, Stages
 from golfzoo.engine.tokens import Tokenizer, open_tokenizer
 from golfzoo.engine.train import check_batch, check_optimizers, seed_everything, train
@@ -57,21 +61,33 @@ def run(
 
     weights, trained = once("train", train_model)
 
+    # ---- calibrate: what the quantizer wants to know, from training batches, on the training clock -------------------
+    def collect() -> Kept:
+        with clock.stage("calibrate"):
+            load_weights(model, weights, "the trained weights")
+            statistics = calibrate(model, roles, needs, stream, plan.train.seed, world)
+        clock.seconds["train"] += clock.seconds["calibrate"]
+        return statistics, {}
+
+    needs = dict(getattr(parts.quantizer, "needs", {}))
+    calibration = [once("calibrate", collect, key=json.dumps(needs))[0]] if needs else []
+
     # ---- quantize, compress, write: the first process alone ---------------------------------------------------------
     path = out / "artifact.golf"
     if world.rank == 0:
-        write_whole(path, make_artifact(weights, template, roles, parts, once, clock))
+        room = room_to_fit(code_bytes, tokenizer.file_bytes, plan.size)
+        quantizer = functools.partial(parts.quantizer.quantize, weights, roles, *calibration)
+        write_whole(path, make_artifact(quantizer, template, roles, parts, room, once, clock))
 
     # ---- read the artifact back from the disk: what is scored from here on is what was read --------------------------
     with clock.stage("load"):
         artifact = world.share(path.read_bytes() if world.rank == 0 else None)
         load_weights(model, decode_model(artifact, parts, template, roles, str(path)), str(path))
-    quantizer_changed = distance(weights, model.state_dict())
-    model_sha256 = digest(model.state_dict())
+    changed, model_sha256 = distance(weights, model.state_dict()), digest(model.state_dict())
     size = count_bytes(len(artifact), code_bytes, tokenizer.file_bytes, plan.size)
     emit({"event": "size", **size})
 
-    # ---- score: a result of other weights is another result ---------------------------------------------------------
+    # ---- score: other weights have other results ---------------------------------------------------------------------
     def score_flat() -> Kept:
         with clock.stage("roundtrip"):
             return {}, validate().brief()
@@ -85,48 +101,75 @@ def run(
     _, final = once("eval", score, key=model_sha256)
     emit({"event": "score", "val_loss": final["val_loss"], "val_bpb": final["val_bpb"]})
 
-    brief = ("val_loss", "val_bpb")
     return {
-        **{name: final[name] for name in brief},
-        "stages": {
-            "trained": trained["score"],
-            "roundtrip": {name: roundtrip[name] for name in brief},
-            "final": {name: final[name] for name in brief},
-        },
+        **summarize(trained, roundtrip, final),
         "bytes": size,
         "model_sha256": model_sha256,
-        "receipts": {"quantizer_changed": quantizer_changed, "adaptor_updates": final["updates"]},
-        "tokens_scored": final["tokens"],
-        "bytes_scored": final["bytes"],
-        "steps": trained["steps"],
+        "receipts": {"quantizer_changed": changed, "adaptor_updates": final["updates"]},
         "tokens_trained": trained["steps"] * plan.train.batch_tokens,
         "seconds": clock.rounded(),
     }
 
 
+def summarize(trained: dict[str, Any], roundtrip: dict[str, Any], final: dict[str, Any]) -> dict[str, Any]:
+    """The three scores, and what the last was counted over, as result.json has them."""
+
+    def brief(facts: dict[str, Any]) -> dict[str, float]:
+        return {name: facts[name] for name in ("val_loss", "val_bpb")}
+
+    return {
+        **brief(final),
+        "stages": {"trained": brief(trained["score"]), "roundtrip": brief(roundtrip), "final": brief(final)},
+        "tokens_scored": final["tokens"],
+        "bytes_scored": final["bytes"],
+        "steps": trained["steps"],
+    }
+
+
 def make_artifact(
-    weights: dict[str, torch.Tensor],
+    quantizer: Callable[[], tuple[dict[str, torch.Tensor], dict[str, Any]]],
     template: dict[str, torch.Tensor],
     roles: dict[str, str],
     parts: Parts,
+    room: int | None,
     once: Callable[..., Kept],
     clock: Clock,
 ) -> bytes:
-    """Quantize and compress: the bytes of the artifact."""
+    """Quantize and compress: the bytes of the artifact. Where `room` is given, the quantizer's knob is moved
+    first, so that they are just fewer than that."""
+
+    def encode(tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> bytes:
+        return encode_model(tensors, metadata, parts, template, roles)
+
+    def size_at(knob: float) -> int:
+        parts.quantizer.knob = knob
+        return len(encode(*quantizer()))
 
     def quantize() -> Kept:
         with clock.stage("quantize"):
-            tensors, metadata = parts.quantizer.quantize(weights, roles)
+            if room is not None:
+                knob, num_weights = knob_of(parts), sum(tensor.numel() for tensor in template.values())
+                for draft in (True, False) if hasattr(parts.quantizer, "draft") else (None,):
+                    parts.quantizer.draft = draft
+                    knob = fit_knob(size_at, knob, room, num_weights, clock.emit)
+                parts.quantizer.knob = knob
+            tensors, metadata = quantizer()
         return tensors, {"metadata": metadata}
 
     def compress() -> Kept:
         with clock.stage("compress"):
-            artifact = encode_model(quantized, quantization["metadata"], parts, template, roles)
+            artifact = encode(quantized, quantization["metadata"])
         return {"artifact": torch.from_numpy(np.frombuffer(artifact, dtype=np.uint8).copy())}, {}
 
     quantized, quantization = once("quantize", quantize, alone=True)
     compressed, _ = once("compress", compress, alone=True)
     return compressed["artifact"].numpy().tobytes()
+
+
+def knob_of(parts: Parts) -> float:
+    if not hasattr(parts.quantizer, "knob"):
+        raise RunError(f"[size].fit needs a quantizer with a knob, and {parts.names['quantizer']} has none")
+    return float(parts.quantizer.knob)
 
 
 def open_text(plan: Any) -> tuple[Tokenizer, ValidationText]:

@@ -15,3 +15,8 @@ def count_bytes(model: int, code: int, tokenizer: int, size: Any) -> dict[str, A
         "limit": size.limit_bytes,
         "fits": total <= size.limit_bytes,
     }
+
+
+def room_to_fit(code: int, tokenizer: int, size: Any) -> int | None:
+    """What the limit leaves for the artifact, in bytes; None where it is not to be fitted."""
+    return size.limit_bytes - code - (tokenizer if size.count_tokenizer else 0) if size.fit else None

@@ -34,11 +34,17 @@ def lr_multiplier(step: int, elapsed: float, train: Any) -> float:
     """
     if train.warmdown_iters == 0:
         return 1.0
-    if train.max_wallclock_seconds == 0:
+    cap = training_seconds(train)
+    if cap == 0:
         return min(1.0, (train.iterations - step) / train.warmdown_iters)
     warmdown = train.warmdown_iters * elapsed / max(step, 1)
-    remaining = max(train.max_wallclock_seconds - elapsed, 0.0)
+    remaining = max(cap - elapsed, 0.0)
     return min(1.0, remaining / max(warmdown, 1e-12))
+
+
+def training_seconds(settings: Any) -> float:
+    """What the loop may take: the cap less what is left for calibration; 0 for no cap."""
+    return max(settings.max_wallclock_seconds - settings.reserve_seconds, 0.0)
 
 
 def check_batch(settings: Any, num_processes: int) -> None:
@@ -96,7 +102,7 @@ def train(
 
     # ---- the loop ---------------------------------------------------------------------------------------------------
     clock.emit({"event": "stage", "stage": "train"})
-    cap = settings.max_wallclock_seconds or float("inf")
+    cap = training_seconds(settings) or float("inf")
     step, elapsed = resumed.get("step", 0), resumed.get("elapsed", 0.0)  # elapsed: the same on every process
     shown = saved = elapsed
     if resumed:

@@ -124,6 +124,12 @@ class GPT(nn.Module):
         }
 
     def forward(self, input_ids: Tensor, target_ids: Tensor) -> Tensor:
+        logits = self.logits(input_ids)
+        nll = F.cross_entropy(logits.float().flatten(0, 1), target_ids.flatten(), reduction="none")
+        return nll.view_as(target_ids)
+
+    def logits(self, input_ids: Tensor) -> Tensor:
+        """(batch, time) -> (batch, time, vocab_size)"""
         x = x0 = rms_norm(self.tok_emb(input_ids))  # (batch, time, model_dim)
         cos, sin = rotary_table(input_ids.shape[1], self.head_dim, self.rope_base, x)
         skips: list[Tensor] = []
@@ -136,6 +142,4 @@ class GPT(nn.Module):
                 skips.append(x)
         x = rms_norm(x)
         logits = self.lm_head(x, self.tok_emb.weight) if self.tied else self.lm_head(x)
-        logits = self.softcap * torch.tanh(logits / self.softcap)
-        nll = F.cross_entropy(logits.float().flatten(0, 1), target_ids.flatten(), reduction="none")
-        return nll.view_as(target_ids)
+        return self.softcap * torch.tanh(logits / self.softcap)

@@ -10,9 +10,11 @@ if TYPE_CHECKING:
 class Zlib:
     def __init__(self, config: ZlibConfig) -> None:
         self.level = config.level
+        self.strategy = zlib.Z_HUFFMAN_ONLY if config.strategy == "huffman" else zlib.Z_DEFAULT_STRATEGY
 
     def compress(self, data: bytes) -> bytes:
-        return zlib.compress(data, self.level)
+        stream = zlib.compressobj(self.level, strategy=self.strategy)
+        return stream.compress(data) + stream.flush()
 
     def decompress(self, data: bytes, max_bytes: int) -> bytes:
         stream = zlib.decompressobj()

@@ -1,0 +1,274 @@
+"""What a record costs on this machine: speed of training and scoring, seconds of the stages, memory.
+
+Everything measured is what a run does: the engine's batches, steps, walk and artifact, with the record's components.
+"""
+
+import functools
+import itertools
+import statistics
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from golfzoo.engine.artifact import decode_model, encode_model, on_meta
+from golfzoo.engine.batches import TrainingText
+from golfzoo.engine.calibrate import calibrate
+from golfzoo.engine.data import data_paths
+from golfzoo.engine.distributed import World
+from golfzoo.engine.evaluate import evaluate, flat_walk
+from golfzoo.engine.model import build_model, load_weights
+from golfzoo.engine.parts import Parts, namespace
+from golfzoo.engine.run import open_text
+from golfzoo.engine.train import (
+    _backward,
+    _parallel,
+    _update,
+    check_batch,
+    check_optimizers,
+    seed_everything,
+    training_seconds,
+)
+from golfzoo.gauges import count_flops, matmul_peak, peak_memory, piece_of, time_repeated
+from golfzoo.record import Record
+from golfzoo.views import make_table
+from golfzoo.worker import bind_parts
+
+# The challenge's training time, for records without a cap of their own.
+_CHALLENGE_SECONDS = 600.0
+
+Say = Callable[[str], None]
+
+Measure = Callable[[str, Callable[[], Any], int], list[float]]
+"""Takes what to say, what to call, and how many calls of it only warm up; returns seconds."""
+
+
+def bench(record: Record, world: World, repeats: int, tokens: int | None, say: Say) -> dict[str, Any]:
+    """Measure a resolved record in this process, which is alone. Returns what `golfzoo bench --json` prints.
+
+    `tokens` is how many validation tokens one repetition scores, about; None: by the device. `say` is told what is
+    being measured.
+    """
+    plan = namespace(record.tables)
+    parts = bind_parts(record)
+    check_batch(plan.train, world.size)
+    tokenizer, text = open_text(plan)
+    stream = TrainingText(data_paths(plan.data)[0], tokenizer, plan.train, world)
+    seed_everything(plan.train.seed)
+    model, roles = build_model(parts.architecture, tokenizer.vocab_size, world)
+    template = on_meta(model.state_dict())
+    optimizers = parts.optimizer(parameters=dict(model.named_parameters()), roles=roles, process_group=world.group)
+    check_optimizers(model, optimizers)
+    forward = _parallel(model, plan.train, world)
+
+    def measure(what: str, work: Callable[[], Any], warmups: int) -> list[float]:
+        say(f"measuring {what}")
+        return time_repeated(work, repeats, warmups, world.synchronize)
+
+    dtype = torch.bfloat16 if world.bf16 else torch.float32
+    peak = matmul_peak(world, dtype)
+    if world.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(world.device)
+    step = training_step(forward, model, optimizers, stream, plan.train, world)
+    steps = measure("training", step, 2)
+    stages = time_stages(model, roles, template, parts, stream, plan, world, measure)
+
+    budget = tokens or (2**19 if world.device.type == "cuda" else 2**14)
+    walk = flat_walk(plan.train)
+    flat = piece_of(text, walk, budget)
+    final = piece_of(text, plan.eval, budget)
+    flat_seconds = measure("flat scoring", lambda: evaluate(model, flat, walk, world), 1)
+    final_seconds = measure(
+        "scoring as [eval] and [adaptor] say",
+        lambda: evaluate(model, final, plan.eval, world, parts.adaptor, plan.train.seed),
+        1,
+    )
+    memory = peak_memory(world)
+
+    peak = max(peak, matmul_peak(world, dtype))  # again: a machine may be busy with something else for a while
+    inputs, targets = stream.batch(0)
+    flops = count_flops(model, inputs[:1], targets[:1], world)  # last: its attention takes memory of its own
+    return {
+        "record": record.name,
+        "profile": record.profile,
+        "device": torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "precision": str(dtype).removeprefix("torch."),
+        "compiled": forward is not model,
+        "training": describe_training(steps, plan.train, flops, peak),
+        "scoring": {
+            "flat": {"tokens": flat.num_targets, **spread(rates(flat.num_targets, flat_seconds))},
+            "final": {"tokens": final.num_targets, **spread(rates(final.num_targets, final_seconds))},
+        },
+        "seconds": {name: spread(seconds) for name, seconds in stages.items()},
+        "peak_memory_bytes": memory,
+        "within_limits": within_limits(steps, final.num_targets, final_seconds, text.num_targets, plan),
+    }
+
+
+def time_stages(
+    model: nn.Module,
+    roles: dict[str, str],
+    template: dict[str, torch.Tensor],
+    parts: Parts,
+    stream: TrainingText,
+    plan: Any,
+    world: World,
+    measure: Measure,
+) -> dict[str, list[float]]:
+    """Seconds of what lies between training and scoring; the model has the artifact's weights afterwards.
+
+    Quantizing and compressing are timed once through, also where [size].fit would have a run repeat them.
+    """
+    weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+    stages: dict[str, list[float]] = {}
+    calibration: list[dict[str, torch.Tensor]] = []
+    if needs := dict(getattr(parts.quantizer, "needs", {})):
+
+        def collect() -> None:
+            calibration[:] = [calibrate(model, roles, needs, stream, plan.train.seed, world)]
+
+        stages["calibrate"] = measure("calibration", collect, 1)
+    quantize = functools.partial(parts.quantizer.quantize, weights, roles, *calibration)
+    quantized, metadata = quantize()
+    encode = functools.partial(encode_model, quantized, metadata, parts, template, roles)
+    artifact = encode()
+
+    def load() -> None:
+        load_weights(model, decode_model(artifact, parts, template, roles, "the artifact"), "the artifact")
+
+    stages["quantize"] = measure("quantization", quantize, 0)  # these two are warm by now
+    stages["compress"] = measure("compression", encode, 0)
+    stages["load"] = measure("loading", load, 1)
+    return stages
+
+
+# ---- what follows from it -------------------------------------------------------------------------------------------
+
+
+def spread(values: list[float]) -> dict[str, Any]:
+    return {"median": statistics.median(values), "min": min(values), "max": max(values), "repetitions": len(values)}
+
+
+def rates(count: int, seconds: list[float]) -> list[float]:
+    """How many a second, of each repetition. Clocks have a resolution: no time at all is taken for a nanosecond."""
+    return [count / max(each, 1e-9) for each in seconds]
+
+
+def training_step(
+    forward: nn.Module,
+    model: nn.Module,
+    optimizers: list[torch.optim.Optimizer],
+    stream: TrainingText,
+    settings: Any,
+    world: World,
+) -> Callable[[], None]:
+    """A function that takes the next optimizer step, of `settings.batch_tokens` tokens, as the training loop does."""
+    micro_steps = settings.batch_tokens // settings.micro_batch_tokens
+    numbers = itertools.count()
+
+    def step() -> None:
+        number = next(numbers)
+        loss = _backward(forward, stream, number, micro_steps, world)
+        _update(model, optimizers, number, 1.0, settings)
+        world.gather([loss.item()])
+
+    return step
+
+
+def describe_training(steps: list[float], settings: Any, sequence_flops: int | None, peak: float) -> dict[str, Any]:
+    """Speed of training from the seconds of steps, and its share of the matrix-multiply peak in operations/s.
+
+    `sequence_flops`: operations for one sequence of seq_len tokens.
+    """
+    flops = None if sequence_flops is None else sequence_flops * settings.batch_tokens // settings.seq_len
+    speed = None if flops is None else flops / statistics.median(steps)
+    return {
+        "batch_tokens": settings.batch_tokens,
+        "tokens_per_second": spread(rates(settings.batch_tokens, steps)),
+        "milliseconds_per_step": spread([1000 * seconds for seconds in steps]),
+        "flops_per_step": flops,
+        "flops_per_second": speed,
+        "peak_flops_per_second": peak,
+        "share_of_peak": None if speed is None else speed / peak,
+    }
+
+
+def within_limits(steps: list[float], scored: int, seconds: list[float], val_tokens: int, plan: Any) -> dict[str, Any]:
+    """What the record's seconds would buy at these speeds: `scored` tokens took `seconds`."""
+    train_seconds = training_seconds(plan.train) or _CHALLENGE_SECONDS
+    num_steps = int(train_seconds / statistics.median(steps))
+    eval_seconds = val_tokens * statistics.median(seconds) / scored
+    return {
+        "train_seconds": train_seconds,
+        "steps": num_steps,
+        "tokens_trained": num_steps * plan.train.batch_tokens,
+        "iterations": plan.train.iterations,
+        "val_tokens": val_tokens,
+        "eval_seconds": eval_seconds,
+        "max_eval_seconds": plan.eval.max_seconds,
+        "evaluation_fits": eval_seconds <= plan.eval.max_seconds,
+    }
+
+
+# ---- as a person reads it -------------------------------------------------------------------------------------------
+
+
+def show_bench(console: Console, report: dict[str, Any]) -> None:
+    """What `golfzoo bench` prints."""
+    training, scoring = report["training"], report["scoring"]
+    rows = [
+        ["training, tokens/s", *_cells(training["tokens_per_second"], "{:,.0f}")],
+        ["training, ms/step", *_cells(training["milliseconds_per_step"], "{:,.1f}")],
+        ["flat scoring, tokens/s", *_cells(scoring["flat"], "{:,.0f}")],
+        ["final scoring, tokens/s", *_cells(scoring["final"], "{:,.0f}")],
+        *([f"{name}, s", *_cells(seconds, "{:,.3f}")] for name, seconds in report["seconds"].items()),
+    ]
+    threads = f"{report['threads']} thread{'s' * (report['threads'] > 1)}"
+    compiled = ", compiled" if report["compiled"] else ""
+    title = f"{report['record']}: {report['device']}, {threads}, {report['precision']}{compiled}"
+    console.print(make_table(console, title, ["", "median", "min", "max", "repetitions"], rows))
+    for line in _conclusions(report):
+        console.print(line, markup=False)
+
+
+def _cells(figures: dict[str, Any], form: str) -> list[Any]:
+    return [*(form.format(figures[name]) for name in ("median", "min", "max")), figures["repetitions"]]
+
+
+def _conclusions(report: dict[str, Any]) -> Iterator[str]:
+    training, limits = report["training"], report["within_limits"]
+    peak = training["peak_flops_per_second"]
+    if training["share_of_peak"] is None:
+        yield f"Matrix products reach {_si(peak)}FLOP/s here; how many of them a step needs cannot be told."
+    else:
+        yield (
+            f"Training does {_si(training['flops_per_step'])}FLOP a step, {_si(training['flops_per_second'])}FLOP/s: "
+            f"{100 * training['share_of_peak']:.1f} % of what a large matrix product reaches here, {_si(peak)}FLOP/s."
+        )
+        if training["share_of_peak"] > 1:
+            yield "That is more than all of it: the machine was busy with something else, and these figures say little."
+    if report["peak_memory_bytes"] is not None:
+        yield f"Peak memory: {_si(report['peak_memory_bytes'])}B."
+    capped = f" (the record stops at {limits['iterations']:,})" if limits["steps"] > limits["iterations"] else ""
+    yield (
+        f"{limits['train_seconds']:,.0f} s of training would buy {limits['steps']:,} steps{capped}: "
+        f"{limits['tokens_trained']:,} tokens."
+    )
+    verdict = "within" if limits["evaluation_fits"] else "more than"
+    yield (
+        f"Scoring all {limits['val_tokens']:,} validation tokens would take about {limits['eval_seconds']:,.0f} s: "
+        f"{verdict} the {limits['max_eval_seconds']:,.0f} s allowed."
+    )
+    yield "All of it with one process on one device."
+
+
+def _si(number: float) -> str:
+    """Three digits and a prefix, for a unit to follow."""
+    for size, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g} {prefix}"
+    return f"{number:.3g} "

@@ -1,0 +1,76 @@
+"""bench, doctor: this machine, for a record and in itself."""
+
+import json
+import sys
+
+import click
+
+from golfzoo.commands.arguments import json_option, load, overrides_argument, profile_option, record_argument
+from golfzoo.errors import UsageError
+
+
+@click.command()
+@record_argument
+@overrides_argument
+@profile_option
+@click.option("--repeats", type=click.IntRange(min=1), default=5, show_default=True, help="Repetitions, at most.")
+@click.option(
+    "--tokens",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Validation tokens scored in a repetition, about.  [default: 524288 on CUDA, else 16384]",
+)
+@json_option
+def bench(
+    record: str,
+    overrides: tuple[str, ...],
+    profile: str | None,
+    repeats: int,
+    tokens: int | None,
+    as_json: bool,
+) -> None:
+    """Measure how fast RECORD trains and scores on this machine, with one process, and what its seconds would buy.
+
+    Nothing is kept. Warm-up is not counted, and what takes long is repeated less.
+    """
+    from golfzoo import launch
+
+    if launch.joined_rank() is not None:
+        raise UsageError("bench measures one process; start it without torchrun or srun")
+    resolved = load(record, overrides, profile, quiet=as_json)
+
+    def say(line: str) -> None:
+        if not as_json:
+            click.echo(line, err=True)
+
+    for note in resolved.notes:
+        say(note)
+    launch.prepare_data(resolved, say)
+    launch.check_processes(resolved, 1)
+
+    from golfzoo.bench import bench as measure
+    from golfzoo.bench import show_bench
+    from golfzoo.display import make_console
+    from golfzoo.engine.distributed import join
+
+    with join(resolved.tables["train"]["precision"]) as world:
+        report = measure(resolved, world, repeats, tokens, say)
+    if as_json:
+        click.echo(json.dumps(report, indent=1))
+    else:
+        show_bench(make_console(), report)
+
+
+@click.command()
+@json_option
+def doctor(as_json: bool) -> None:
+    """Say what is here and what is broken: a block to paste into an issue.
+
+    Looks at Python, torch, devices, compiler, data, plugins and extras, and lets two processes add up a tensor. Ends
+    with status 0 only if nothing is broken.
+    """
+    from golfzoo.doctor import examine, report, write
+
+    findings = examine()
+    click.echo(json.dumps(report(findings), indent=1) if as_json else write(findings))
+    sys.exit(1 if any(finding.faults for finding in findings) else 0)

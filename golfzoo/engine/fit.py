@@ -1,0 +1,62 @@
+"""Fitting: the quantizer's one knob, moved until the artifact takes the room there is."""
+
+import math
+from collections.abc import Callable
+
+from golfzoo.engine.clock import Emit
+from golfzoo.engine.errors import RunError
+
+WINDOW = 512
+"""How far below the room an artifact may stay, in bytes."""
+
+_ATTEMPTS = 40
+_REACH = 24.0  # octaves on either side of where the knob starts
+_FINEST = 1e-7  # octaves
+
+
+def fit_knob(size_at: Callable[[float], int], knob: float, room: int, num_weights: int, emit: Emit) -> float:
+    """The knob at which the artifact has between room - WINDOW and room bytes.
+
+    `size_at` gives the artifact's bytes at a knob; more of it is fewer bytes. The search is a secant on the knob's
+    logarithm, kept between a knob that fits and one that does not. Where no knob reaches the window, the largest
+    artifact that fits is taken, and said so; where none fits, RunError says by how much.
+    """
+    aim = room - WINDOW // 2
+    start = x = math.log2(knob)
+    slope = -num_weights / 8  # one bit less for every weight and octave, in bytes
+    fits: tuple[float, int] | None = None
+    over: tuple[float, int] | None = None
+    for _ in range(_ATTEMPTS):
+        size = size_at(2.0**x)
+        emit({"event": "note", "text": f"fit: {size:,} bytes at knob {2.0**x:.6g}, room for {room:,}"})
+        if room - WINDOW < size <= room:
+            return 2.0**x
+        at_the_end = abs(x - start) >= _REACH
+        previous = over if size <= room else fits
+        if size <= room:
+            fits = (x, size)
+        else:
+            over = (x, size)
+        if fits and over:
+            if abs(fits[0] - over[0]) < _FINEST:
+                break
+            slope = (fits[1] - over[1]) / (fits[0] - over[0])
+            step = (aim - over[1]) / slope if slope < 0 else math.inf
+            x = over[0] + step
+            low, high = sorted((fits[0], over[0]))
+            if not low < x < high or previous is None or min(x - low, high - x) < 0.02 * (high - low):
+                x = (low + high) / 2
+        elif at_the_end:
+            break
+        else:
+            # Bits per weight fall by less than one an octave once most codes are zero: reach out further each time.
+            step = (aim - size) / slope
+            x = min(max(x + 1.1 * step + math.copysign(1e-3, step), start - _REACH), start + _REACH)
+            slope *= 0.7
+    if fits is None:
+        x, size = over or (x, 0)
+        raise RunError(
+            f"cannot fit: at knob {2.0**x:.6g} the artifact still has {size:,} bytes, {size - room:,} too many"
+        )
+    emit({"event": "note", "text": f"fit: stays {room - fits[1]:,} bytes below the room; no knob comes nearer"})
+    return 2.0 ** fits[0]

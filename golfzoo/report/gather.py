@@ -1,0 +1,213 @@
+"""Runs and ablations as a report sees them: read from their folders, each as plain data, none of it trusted."""
+
+import glob
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tomli
+
+from golfzoo.errors import UsageError
+from golfzoo.report.survey import Row, is_run, printable, read_row
+
+_MOST_POINTS = 1000
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A quantity over a training: steps, seconds of training, and values, all of one length."""
+
+    steps: tuple[float, ...]
+    seconds: tuple[float, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run. What was not there, or could not be read, is empty; `result` is that of a completed run, or {}.
+
+    number  its place in the report, from 1
+    loss    training loss, nats per token
+    bpb     validation score, bits per byte
+    """
+
+    number: int
+    name: str
+    row: Row
+    result: dict[str, Any]
+    error: str
+    tables: dict[str, Any]
+    record_text: str
+    environment: dict[str, Any]
+    loss: Curve
+    bpb: Curve
+
+    @property
+    def folder(self) -> Path:
+        return self.row.folder
+
+    @property
+    def label(self) -> str:
+        return f"#{self.number} {shorten(self.name, 40)}"
+
+    @property
+    def published(self) -> dict[str, Any]:
+        """The published result that its record reproduces, or {}."""
+        published = table_of(self.tables, "record").get("published")
+        return published if isinstance(published, dict) else {}
+
+    @property
+    def comparable(self) -> bool:
+        return self.row.profile == "none"
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """An ablation's table. `rows` are those of ablation.json that can be read."""
+
+    name: str
+    vary: list[str]
+    rows: list[dict[str, Any]]
+
+
+@dataclass
+class Gathered:
+    """What a report is about. The best runs come first, and those without a score last."""
+
+    runs: list[Run] = field(default_factory=list)
+    ablations: list[Ablation] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+    @property
+    def completed(self) -> list[Run]:
+        return [run for run in self.runs if run.result]
+
+
+def gather(arguments: list[str]) -> Gathered:
+    """The runs named by folders of runs, globs and folders of ablations. Raises UsageError where there is none."""
+    gathered = Gathered()
+    names: dict[Path, tuple[Path, str]] = {}  # by the folder's true path, so that none is there twice
+    for argument in arguments:
+        paths = [Path(argument)] if Path(argument).exists() else sorted(map(Path, glob.glob(argument)))
+        if not paths:
+            raise UsageError(f"{argument}: no such run; give a run's folder, an ablation's, or a glob of them")
+        for path in paths:
+            if (path / "ablation.json").exists():
+                ablation, cells = _read_ablation(path)
+                gathered.ablations.append(ablation)
+                names |= {folder.resolve(): (folder, name) for folder, name in cells.items()}
+            elif is_run(path):
+                names.setdefault(path.resolve(), (path, path.resolve().name))
+            else:
+                gathered.skipped.append(str(path))
+    if not names:
+        raise UsageError(
+            f"{' '.join(arguments)[:200]}: holds no run; give a run's folder, an ablation's, or a glob of them"
+        )
+    rows = [read_row(folder, name) for folder, name in names.values()]
+    rows.sort(key=lambda row: (row.bpb is None, row.bpb or 0.0, row.name, str(row.folder)))
+    gathered.runs = [_read_run(number, row) for number, row in enumerate(rows, start=1)]
+    return gathered
+
+
+def table_of(tables: dict[str, Any], name: str) -> dict[str, Any]:
+    """A table of a record that may not be one."""
+    table = tables.get(name)
+    return table if isinstance(table, dict) else {}
+
+
+def shorten(text: str, most: int) -> str:
+    """A text with its middle left out where it is too long: names of runs differ at both ends."""
+    if len(text) <= most:
+        return text
+    tail = (most - 1) // 2
+    return f"{text[: most - 1 - tail]}…{text[-tail:]}"
+
+
+def _read_ablation(folder: Path) -> tuple[Ablation, dict[Path, str]]:
+    """An ablation, and the folders of its cells with the names that it gives them."""
+    plan = _read_json(folder / "ablation.json")
+    cells = [cell for cell in _list(plan.get("cells")) if isinstance(cell, dict)]
+    several = len({str(cell.get("seed")) for cell in cells}) > 1
+    called = {
+        str(cell.get("folder")): f"{cell.get('name')}" + (f", seed {cell.get('seed')}" if several else "")
+        for cell in cells
+    }
+    there = sorted(path for path in folder.glob("cells/*") if is_run(path))
+    rows = [
+        row | {"name": printable(row["name"])}
+        for row in _list(plan.get("rows"))
+        if isinstance(row, dict) and isinstance(row.get("name"), str)
+    ]
+    vary = [printable(str(axis)) for axis in _list(plan.get("vary"))]
+    return Ablation(printable(folder.resolve().name), vary, rows), {
+        path: called.get(path.name, path.name) for path in there
+    }
+
+
+def _read_run(number: int, row: Row) -> Run:
+    result = _read_json(row.folder / "result.json")
+    try:
+        text = (row.folder / "record.toml").read_text(errors="replace")
+        tables = tomli.loads(text)
+    except OSError:
+        text, tables = "", {}
+    except (ValueError, RecursionError):
+        tables = {}
+    events = _read_events(row.folder / "metrics.jsonl")
+    return Run(
+        number=number,
+        name=row.name,
+        row=row,
+        result=result if row.status == "completed" else {},
+        error=printable(str(result.get("error", "")))[:300],
+        tables=tables,
+        record_text=text,
+        environment=_read_json(row.folder / "env.json"),
+        loss=_curve(events, "train", "loss"),
+        bpb=_curve(events, "val", "val_bpb"),
+    )
+
+
+def _read_events(path: Path) -> list[dict[str, Any]]:
+    """The events of a run; the last line of one that was killed may be cut short."""
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+    events = []
+    for line in lines:
+        try:
+            event = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(event, dict):
+            events.append(event)
+    return events
+
+
+def _curve(events: list[dict[str, Any]], kind: str, quantity: str) -> Curve:
+    points = []
+    for event in events:
+        point = [event.get(name) for name in ("step", "seconds", quantity)] if event.get("event") == kind else []
+        if point and all(isinstance(value, int | float) and math.isfinite(value) for value in point):
+            points.append(tuple(point))
+    thinned = points[:: len(points) // _MOST_POINTS + 1]
+    if points and thinned[-1] != points[-1]:
+        thinned.append(points[-1])
+    steps, seconds, values = zip(*thinned, strict=True) if thinned else ((), (), ())
+    return Curve(steps, seconds, values)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

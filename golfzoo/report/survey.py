@@ -1,0 +1,242 @@
+"""What lies under runs/: one row for each run, read without torch and without trust in what the files hold."""
+
+import json
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import tomli
+
+from golfzoo.config import suggest
+from golfzoo.errors import UsageError
+from golfzoo.results import Result
+
+COLUMNS = (
+    "name", "record", "profile", "status", "seed", "bpb", "bytes", "headroom", "train_s", "eval_s", "when"
+)  # fmt: skip
+_TEXTS = ("name", "record", "profile", "status", "when")
+_FORMS = {"bpb": "{:.4f}", "bytes": "{:,}", "headroom": "{:,}", "train_s": "{:,.1f}", "eval_s": "{:,.1f}"}
+_HIDDEN_FIRST = ("profile", "eval_s", "train_s", "record", "headroom", "when", "seed", "bytes")
+_NAME_WIDTH = 28  # a longer name may be folded to it
+RUNNING_FOR = 600  # seconds without a sign of life, after which an unfinished run is no longer called running
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run in short. What its files do not tell is None, or "" for a text.
+
+    name      folder, from runs/ on
+    status    completed, failed, interrupted, running; unfinished: it ended without a word; damaged: result.json is
+    bpb       bits per byte of the final score
+    headroom  bytes left under the limit
+    when      seconds since the epoch at which result.json, or else the folder, was last written
+    """
+
+    name: str
+    folder: Path
+    record: str
+    profile: str
+    status: str
+    seed: int | None
+    bpb: float | None
+    bytes: int | None
+    headroom: int | None
+    train_s: float | None
+    eval_s: float | None
+    when: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {column: getattr(self, column) for column in COLUMNS} | {"folder": str(self.folder), "when": self.date}
+
+    @property
+    def date(self) -> str:
+        """`when` in UTC, to the minute."""
+        return time.strftime("%Y-%m-%d %H:%M", time.gmtime(self.when))
+
+
+def survey(runs: Path = Path("runs")) -> list[Row]:
+    """A row for every run under a folder, cells of ablations too, the latest last."""
+    folders = [folder for pattern in ("*", "*/cells/*") for folder in runs.glob(pattern) if is_run(folder)]
+    kept = [folder for folder in folders if not folder.relative_to(runs).parts[0].startswith(".")]
+    return arrange([read_row(folder, str(folder.relative_to(runs))) for folder in kept], "when")
+
+
+def is_run(folder: Path) -> bool:
+    return (folder / "record.toml").exists() or (folder / "result.json").exists()
+
+
+def read_row(folder: Path, name: str) -> Row:
+    """The row of one run, whatever state its folder is in."""
+    status, result = _read(folder / "result.json")
+    if status == "unfinished" and time.time() - _last_sign(folder) < RUNNING_FOR:
+        status = "running"
+    known = result or _from_record(folder)
+    done = status == "completed"
+    size, seconds = (result["bytes"], result["seconds"]) if done else ({}, {})
+    total = size.get("total")
+    seed, record, profile = known.get("seed"), known.get("record"), known.get("profile")
+    return Row(
+        name=printable(name),
+        folder=folder,
+        record=printable(record) if isinstance(record, str) else "",
+        profile=printable(profile) if isinstance(profile, str) else "",
+        status=status,
+        seed=seed if isinstance(seed, int) else None,
+        bpb=_finite(result["val_bpb"]) if done else None,
+        bytes=total,
+        headroom=size["limit"] - total if done else None,
+        train_s=_finite(seconds.get("train")),
+        eval_s=_finite(seconds.get("eval")),
+        when=_last_sign(folder),
+    )
+
+
+def printable(text: str) -> str:
+    """A text without what would move a cursor or end a page."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
+def select(rows: list[Row], wanted: Iterable[str]) -> list[Row]:
+    """The rows that every filter lets through.
+
+    A filter is a text, found in name, record or status; or COLUMN=VALUE; or KEY=VALUE of the resolved record, as in
+    quantizer.use=int6. Raises UsageError for a key that no run has.
+    """
+    for text in wanted:
+        key, equals, value = (part.strip() for part in text.partition("="))
+        if not equals:
+            found = text.casefold()
+            rows = [row for row in rows if found in f"{row.name}\n{row.record}\n{row.status}".casefold()]
+        elif key in COLUMNS:
+            rows = [row for row in rows if _same(row.date if key == "when" else getattr(row, key), value)]
+        else:
+            values = [_option(row.folder, key) for row in rows] if "." in key else []
+            if rows and all(known is None for known in values):
+                raise UsageError(
+                    f"--filter {text}: {key!r} is neither a column ({', '.join(COLUMNS)}) nor a key of any run's "
+                    f"record, as train.seed is{suggest(key, COLUMNS)}"
+                )
+            rows = [row for row, known in zip(rows, values, strict=True) if known is not None and _same(known, value)]
+    return rows
+
+
+def arrange(rows: list[Row], column: str) -> list[Row]:
+    """Rows by a column, the least first and what is not known last; a `-` before its name turns the order round."""
+    name = column.removeprefix("-")
+    if name not in COLUMNS:
+        raise UsageError(f"--sort {column}: must be one of {', '.join(COLUMNS)}{suggest(name, COLUMNS)}")
+    known = [row for row in rows if getattr(row, name) not in (None, "")]
+    unknown = [row for row in rows if getattr(row, name) in (None, "")]
+    return sorted(known, key=lambda row: getattr(row, name), reverse=column.startswith("-")) + unknown
+
+
+def show_runs(rows: list[Row], total: int) -> None:
+    """What `golfzoo runs` prints. A terminal that is too narrow is shown fewer columns, and told so."""
+    from rich.box import ROUNDED
+    from rich.table import Table
+    from rich.text import Text
+
+    from golfzoo.display import make_console
+
+    console = make_console()
+    cells = {column: [_shown(row, column) for row in rows] for column in COLUMNS}
+    widths = {column: max(map(len, [column, *shown])) for column, shown in cells.items()}
+    widths["name"] = min(widths["name"], _NAME_WIDTH)
+    hidden: list[str] = []
+    if console.is_terminal:
+        for column in _HIDDEN_FIRST:
+            if sum(width + 3 for name, width in widths.items() if name not in hidden) + 1 > console.width:
+                hidden.append(column)
+    shown_columns = [column for column in COLUMNS if column not in hidden]
+    table = Table(box=ROUNDED if console.is_terminal else None)
+    for column in shown_columns:
+        is_name = column == "name"
+        least = None if is_name else widths[column]
+        justify: Any = "left" if column in _TEXTS else "right"
+        table.add_column(column, justify=justify, no_wrap=not is_name, overflow="fold", min_width=least)
+    styles = {"completed": "green", "running": "cyan", "failed": "bold red", "damaged": "bold red"}
+    for number, row in enumerate(rows):
+        texts = {column: Text(cells[column][number]) for column in shown_columns}
+        texts["status"].stylize(styles.get(row.status, "yellow"))
+        table.add_row(*texts.values())
+    if rows:
+        console.print(table)
+    console.print(f"{len(rows)} of {total} runs")
+    if hidden:
+        console.print(f"Too narrow for {', '.join(hidden)}; --json has them.")
+
+
+def _shown(row: Row, column: str) -> str:
+    if column == "when":
+        return row.date
+    value = getattr(row, column)
+    if value is None or (column == "profile" and value == "none"):
+        return ""
+    return _FORMS.get(column, "{}").format(value)
+
+
+def _read(path: Path) -> tuple[str, dict[str, Any]]:
+    """Status and result; the result is {} where it is not there or damaged."""
+    try:
+        value = json.loads(path.read_text())
+        if not isinstance(value, dict) or value.get("status") not in ("completed", "failed", "interrupted"):
+            return "damaged", {}
+        if value["status"] == "completed":
+            Result.model_validate(value)
+    except FileNotFoundError:
+        return "unfinished", {}
+    except (OSError, ValueError, RecursionError, pydantic.ValidationError):
+        return "damaged", {}
+    return value["status"], value
+
+
+def _from_record(folder: Path) -> dict[str, Any]:
+    """What the record says of a run that has no result."""
+    record, train = (_table(folder, name) for name in ("record", "train"))
+    return {"record": record.get("name"), "profile": record.get("profile"), "seed": train.get("seed")}
+
+
+def _table(folder: Path, name: str) -> dict[str, Any]:
+    try:
+        table = tomli.loads((folder / "record.toml").read_text()).get(name, {})
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return table if isinstance(table, dict) else {}
+
+
+def _option(folder: Path, key: str) -> Any:
+    """The value of a record's key; a kind that is switched off, and so has no table, uses "none"."""
+    name, _, rest = key.partition(".")
+    value: Any = _table(folder, name)
+    if not value and rest == "use":
+        return "none"
+    for part in rest.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def _same(known: Any, value: str) -> bool:
+    if isinstance(known, bool):
+        return value == str(known).lower()
+    try:
+        return float(known) == float(value)
+    except (TypeError, ValueError):
+        return str(known) == value
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _last_sign(folder: Path) -> float:
+    """When the run last wrote something."""
+    for name in ("result.json", "metrics.jsonl", "record.toml"):
+        try:
+            return (folder / name).stat().st_mtime
+        except OSError:
+            continue
+    return 0.0

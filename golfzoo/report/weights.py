@@ -1,0 +1,108 @@
+"""What became of the weights: the bytes of each group of tensors, and the error that quantizing left in each tensor."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from golfzoo import sizes
+from golfzoo.engine.artifact import decode_model
+from golfzoo.engine.data import data_paths
+from golfzoo.engine.errors import RunError
+from golfzoo.engine.parts import namespace
+from golfzoo.engine.tokens import open_tokenizer
+from golfzoo.errors import GolfzooError
+from golfzoo.record import Record, load_record
+from golfzoo.report.gather import Run
+from golfzoo.worker import read_weights
+from golfzoo.zoo import Zoo
+
+MOST_ARTIFACTS = 6
+
+
+@dataclass(frozen=True)
+class TensorError:
+    """One tensor, trained against decoded. `error` is the root mean square of the difference over that of the trained
+    values; of a tensor that is all zeros it is 0 if it stayed so, and else infinite."""
+
+    name: str
+    role: str
+    values: int
+    error: float
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An artifact, and the runs that ended in it, the best first.
+
+    measured  what golfzoo.sizes.measure says of it with the code of the first of them, or None
+    errors    of every tensor, in the model's order; None where the trained weights could not be read
+    """
+
+    runs: list[Run]
+    measured: dict[str, Any] | None
+    errors: list[TensorError] | None
+
+
+def weigh(runs: list[Run], zoo: Zoo) -> tuple[list[Artifact], list[str]]:
+    """The artifacts of completed runs, MOST_ARTIFACTS of the best, and what could not be told of them."""
+    groups: dict[str, list[Run]] = {}
+    notes = []
+    for run in runs:
+        try:
+            with open(run.folder / "artifact.golf", "rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            notes.append(f"{run.label}: artifact.golf cannot be read: {error.strerror}")
+        else:
+            groups.setdefault(digest, []).append(run)
+    kept = list(groups.values())[:MOST_ARTIFACTS]
+    if len(groups) > len(kept):
+        notes.append(f"Of {len(groups)} artifacts the {len(kept)} with the best scores are shown.")
+    artifacts = []
+    for group in kept:
+        problems: list[str] = []
+        artifact = Artifact(group, *_examine(group[0], zoo, problems))
+        notes += [f"{group[0].label}: {problem}" for problem in problems]
+        if artifact.measured or artifact.errors:
+            artifacts.append(artifact)
+    return artifacts, notes
+
+
+def _examine(run: Run, zoo: Zoo, problems: list[str]) -> tuple[dict[str, Any] | None, list[TensorError] | None]:
+    measured, errors = None, None
+    try:
+        record = load_record(str(run.folder / "record.toml"), zoo)
+        measured = sizes.measure(record, (run.folder / "artifact.golf").read_bytes(), "artifact.golf")
+        errors = list(tensor_errors(run, record))
+    except (GolfzooError, RunError, OSError) as error:
+        problems.append(" ".join(str(error).split())[:300])
+    except Exception as error:  # a component given a strange record or artifact raises whatever it likes
+        problems.append(f"{type(error).__name__}: {' '.join(str(error).split())}"[:300])
+    return measured, errors
+
+
+def tensor_errors(run: Run, record: Record) -> Iterator[TensorError]:
+    """The error of every tensor of a run. Raises RunError or UsageError, naming the file that cannot be used."""
+    tokenizer = open_tokenizer(data_paths(namespace(record.tables["data"]))[1])
+    parts, template, roles = sizes.make_template(record, tokenizer)
+    artifact, path = run.folder / "artifact.golf", run.folder / "weights.safetensors"
+    decoded = decode_model(artifact.read_bytes(), parts, template, roles, str(artifact))
+    trained = read_weights(path)
+    for name in template:
+        if name not in trained or name not in decoded or trained[name].shape != decoded[name].shape:
+            raise RunError(f"{path}: {name}: is not there, or not as in the artifact")
+        error = relative_error(trained[name], decoded[name])
+        yield TensorError(name, roles.get(name, "buffer"), trained[name].numel(), error)
+
+
+def relative_error(trained: torch.Tensor, decoded: torch.Tensor) -> float:
+    """Root mean square of decoded - trained, over that of trained. Both of one shape."""
+    wanted = trained.double()
+    apart = float((decoded.double() - wanted).square().sum())
+    size = float(wanted.square().sum())
+    if size == 0:
+        return 0.0 if apart == 0 else float("inf")
+    return (apart / size) ** 0.5

@@ -1,0 +1,67 @@
+"""Hessian-based rounding: the records' method, and steps that follow from Fisher information."""
+
+from golfzoo import Component, Config, hookimpl, option
+
+
+class CodedConfig(Config):
+    knob: float = option(1.0, "every step is multiplied by this; [size] fit sets it", gt=0)
+    keep_numel: int = option(65536, "float tensors of at most this many elements are kept as fp16", ge=0)
+    hessian_tokens: int = option(98304, "training tokens for the layers' input second moments", ge=1)
+    damp: float = option(0.01, "added to a Hessian's diagonal, as a part of its mean", gt=0)
+    block: int = option(128, "columns between updates of the columns to their right", ge=1)
+    feedback: bool = option(True, "off: round to nearest, without a Hessian")
+
+
+class GPTQConfig(CodedConfig):
+    clip: str = option("sigma", "a row's step: clip_sigmas x its deviation / levels, or absmax / levels")
+    clip_sigmas: float = option(12.85, "for matrices", gt=0)
+    embedding_clip_sigmas: float = option(20.0, "for embeddings and heads", gt=0)
+    levels: int = option(31, "levels on each side of zero for matrices", ge=1, le=32767)
+    embedding_levels: int = option(127, "levels on each side of zero for embeddings and heads", ge=1, le=32767)
+    multipliers: dict[str, float] = option({}, "part of a name -> what its steps are multiplied by")
+
+    def check(self) -> None:
+        if self.clip not in ("sigma", "absmax"):
+            raise ValueError(f"clip must be 'sigma' or 'absmax', got {self.clip!r}")
+        if any(factor <= 0 for factor in self.multipliers.values()):
+            raise ValueError("multipliers must be above 0")
+
+
+class FisherConfig(CodedConfig):
+    knob: float = option(3e-3, "the root of what a step's noise may cost in every row; [size] fit sets it", gt=0)
+    fisher_tokens: int = option(163840, "training tokens for the outputs' Fisher information", ge=1)
+    per: str = option("row", "one step for every row, or for every tensor")
+    floor: float = option(0.05, "no row counts less than this part of its tensor's mean", gt=0, le=1)
+
+    def check(self) -> None:
+        if self.per not in ("row", "tensor"):
+            raise ValueError(f"per must be 'row' or 'tensor', got {self.per!r}")
+
+
+class TrellisConfig(FisherConfig):
+    states: int = option(8, "states of the trellis: 8, 32 or 64")
+    walk_rows: int = option(1024, "rows after which a walk through the trellis starts over", ge=16, le=65536)
+
+    def check(self) -> None:
+        super().check()
+        if self.states not in (8, 32, 64):
+            raise ValueError(f"states must be 8, 32 or 64, got {self.states}")
+
+
+@hookimpl
+def golfzoo_quantizers():
+    body = "golfzoo_gptq.quantizer"
+    described: list[tuple[str, type[Config], str, str]] = [
+        ("gptq", GPTQConfig, f"{body}:GPTQ", "Hessian-based rounding, steps by clipping: the records' method"),
+        (
+            "gptq_fisher",
+            FisherConfig,
+            f"{body}:Fisher",
+            "Hessian-based rounding, steps by Fisher information, one knob",
+        ),
+        ("gptq_trellis", TrellisConfig, f"{body}:Trellis", "gptq_fisher with trellis-coded quantization"),
+    ]
+    return [
+        Component(kind="quantizer", name=name, config=config, target=target, summary=summary)
+        for name, config, target, summary in described
+    ]

@@ -1,0 +1,172 @@
+"""Matrices, embeddings and heads as integer codes with step sizes, rounded by GPTQ. Three ways to choose the steps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from golfzoo_gptq.decoder import OCTAVE, ROWS, STEP, State, decode, row_steps
+from golfzoo_gptq.rounding import Round, factorize, round_with_feedback, to_nearest
+from golfzoo_gptq.trellis import Viterbi
+
+if TYPE_CHECKING:
+    from golfzoo_gptq import FisherConfig, GPTQConfig, TrellisConfig
+
+
+class Coded:
+    """What the three have in common: what is coded, and how it is rounded. Subclasses choose the steps."""
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+        self.knob = config.knob
+        self.needs = {"hessian": config.hessian_tokens} if config.feedback else {}
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.rounding: Round = to_nearest
+        self.metadata: dict[str, Any] = {}
+        self.factors: dict[str, tuple[int, Any]] = {}
+
+    def layout(self, state: State, roles: dict[str, str]) -> State:
+        stored = {}
+        for name, tensor in state.items():
+            if self._is_coded(tensor, roles.get(name)):
+                stored[name] = torch.empty(tensor.shape, dtype=torch.int16, device="meta")
+                stored[name + STEP] = torch.empty((), dtype=torch.float32, device="meta")
+                stored[name + ROWS] = torch.empty(tensor.shape[:1], dtype=torch.int8, device="meta")
+            else:
+                stored[name] = torch.empty(tensor.shape, dtype=_kept_type(tensor, roles.get(name)), device="meta")
+        return stored
+
+    def quantize(
+        self, state: State, roles: dict[str, str], calibration: State | None = None
+    ) -> tuple[State, dict[str, Any]]:
+        calibration = calibration or {}
+        coded: State = {}
+        shapes: dict[tuple[int, ...], list[str]] = {}
+        for name, tensor in state.items():
+            if self._is_coded(tensor, roles.get(name)):
+                shapes.setdefault(tuple(tensor.shape), []).append(name)
+        for names in shapes.values():
+            coded |= self._quantize_group(names, state, roles, calibration)
+        tensors: State = {}
+        for name, tensor in state.items():
+            if name in coded:
+                tensors |= {key: coded[key] for key in (name, name + STEP, name + ROWS)}
+            else:
+                tensors[name] = tensor.to(_kept_type(tensor, roles.get(name)))
+        return tensors, self.metadata
+
+    def dequantize(self, tensors: State, metadata: dict[str, Any]) -> State:
+        return decode(tensors, metadata)
+
+    def steps(self, name: str, weight: Tensor, role: str, calibration: State, pivot: Tensor) -> Tensor:
+        """The step of every row, (rows,), at a knob of 1. `pivot` is the mean cost of a column's error."""
+        raise NotImplementedError
+
+    def _quantize_group(self, names: list[str], state: State, roles: dict[str, str], calibration: State) -> State:
+        """Matrices of one shape, each with its codes, step and row exponents."""
+        factor, order, pivots = self._factorize(names, state, calibration)
+        weight = torch.stack([state[name].float() for name in names]).to(self.device)
+        tensors: State = {}
+        rows = []
+        for name, pivot in zip(names, pivots.cpu(), strict=True):
+            steps = self.knob * self.steps(name, state[name].float(), roles[name], calibration, pivot)
+            tensors[name + STEP], tensors[name + ROWS] = to_exponents(steps)
+            rows.append(row_steps(tensors[name + STEP], tensors[name + ROWS]))
+        codes = round_with_feedback(
+            weight, torch.stack(rows).to(self.device), factor, order, self.rounding, self.config.block
+        )
+        return tensors | dict(zip(names, codes.cpu(), strict=True))
+
+    def _factorize(self, names: list[str], state: State, calibration: State) -> tuple[Tensor, Tensor, Tensor]:
+        """As rounding.factorize; kept, because a knob is tried many times on the same Hessians."""
+        columns = state[names[0]].shape[1]
+        hessians = [calibration.get(f"hessian/{name}") for name in names]
+        kept = self.factors.get(names[0])
+        if kept is None or kept[0] != id(hessians[0]):
+            stacked = torch.stack([torch.eye(columns) if h is None else h for h in hessians]).to(self.device)
+            self.factors[names[0]] = kept = id(hessians[0]), factorize(stacked, self.config.damp)
+        factor, order, pivots = kept[1]
+        if not self.config.feedback:
+            factor = torch.eye(columns, device=self.device).expand_as(factor)
+        return factor, order, pivots
+
+    def _is_coded(self, tensor: Tensor, role: str | None) -> bool:
+        large = tensor.ndim == 2 and tensor.numel() > self.config.keep_numel
+        return large and tensor.is_floating_point() and role in ("matrix", "embedding", "head")
+
+
+class GPTQ(Coded):
+    config: GPTQConfig
+
+    def steps(self, name: str, weight: Tensor, role: str, calibration: State, pivot: Tensor) -> Tensor:
+        config = self.config
+        sigmas, levels = (
+            (config.clip_sigmas, config.levels)
+            if role == "matrix"
+            else (config.embedding_clip_sigmas, config.embedding_levels)
+        )
+        clip = weight.abs().amax(1) if config.clip == "absmax" else sigmas * weight.std(1, correction=0)
+        for part, factor in vars(config.multipliers).items():
+            clip = clip * factor if part in name else clip
+        return clip / levels
+
+
+class Fisher(Coded):
+    """Steps at which an error costs the same in every row: step^2 x fisher x pivot is one number, the knob's square.
+
+    A loss that is quadratic in the weights rises by half the sum over rows r and columns c of fisher_r x pivot_c x
+    error^2, and a uniform error has step^2 / 12; bits fall by log2(step), so equal costs are the cheapest ones.
+    """
+
+    config: FisherConfig
+
+    def __init__(self, config: FisherConfig) -> None:
+        super().__init__(config)
+        self.needs = {**self.needs, "fisher": config.fisher_tokens}
+
+    def steps(self, name: str, weight: Tensor, role: str, calibration: State, pivot: Tensor) -> Tensor:
+        costs = torch.zeros(len(weight))
+        if (fisher := calibration.get(f"fisher/{name}")) is not None:
+            costs += fisher * pivot
+        if (lookup := calibration.get(f"lookup/{name}")) is not None:
+            costs += lookup
+        mean = costs.mean()
+        if mean <= 0:
+            return weight.std() * torch.ones(len(weight))
+        costs = mean.expand_as(costs) if self.config.per == "tensor" else costs.clamp_min(self.config.floor * mean)
+        return costs.rsqrt()
+
+
+class Trellis(Fisher):
+    config: TrellisConfig
+
+    def __init__(self, config: TrellisConfig) -> None:
+        super().__init__(config)
+        self.search = Viterbi(config.states, config.walk_rows, self.device)
+        self.draft = False
+
+    def quantize(
+        self, state: State, roles: dict[str, str], calibration: State | None = None
+    ) -> tuple[State, dict[str, Any]]:
+        """A draft is rounded without the trellis: many times quicker, and of nearly the same size at every knob."""
+        search = self.search
+        self.rounding = to_nearest if self.draft else search
+        trellis = {"next": search.following, "union": search.union, "rows": self.config.walk_rows}
+        self.metadata = {} if self.draft else {"trellis": trellis}
+        return super().quantize(state, roles, calibration)
+
+
+def to_exponents(steps: Tensor) -> tuple[Tensor, Tensor]:
+    """A float32 step and int8 exponents whose row steps are within a sixteenth of an octave of `steps`, (rows,)."""
+    tiny = torch.finfo(torch.float32).tiny * 2**40
+    octaves = steps.double().clamp_min(tiny).log2() * OCTAVE
+    middle = octaves.median()
+    return (middle / OCTAVE).exp2().float(), (octaves - middle).round().clamp(-128, 127).to(torch.int8)
+
+
+def _kept_type(tensor: Tensor, role: str | None) -> torch.dtype:
+    if not tensor.is_floating_point():
+        return tensor.dtype
+    return torch.float32 if role == "control" else torch.float16

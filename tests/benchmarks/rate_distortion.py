@@ -1,0 +1,223 @@
+"""Bits per weight against damage: every quantizer and setting, on models that golfzoo trained, as one table.
+
+    python tests/benchmarks/rate_distortion.py RUN... --out FOLDER [--tokens 49152] [--quick]
+
+RUN are folders of completed runs, one for each seed. Rates are real bytes: of everything that `rans` writes for the
+coded matrices, their steps and row exponents included, over the number of those weights. Damage is the KL divergence,
+in nats per token on validation text, of the quantized model from the trained one, and the rise of its bits per byte.
+Statistics for the quantizers come from training batches alone, by the engine's own calibration.
+
+Writes table.json and, where matplotlib is, rate_distortion.svg and .png.
+"""
+
+import argparse
+import importlib
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from golfzoo.engine.artifact import compress_tensors
+from golfzoo.engine.batches import TrainingText
+from golfzoo.engine.calibrate import calibrate
+from golfzoo.engine.data import data_paths
+from golfzoo.engine.distributed import World
+from golfzoo.engine.model import build_model, load_weights
+from golfzoo.engine.parts import namespace
+from golfzoo.engine.run import open_text
+from golfzoo.record import load_record
+from golfzoo.worker import bind_parts
+from golfzoo.zoo import discover
+
+NEEDS = {"hessian": 98304, "fisher": 163840}
+# What records tune by hand: how much finer than the matrices' are the steps of the embedding, and of the attention.
+HAND_TUNED = [
+    {"tok_emb": 0.5},
+    {"tok_emb": 0.35},
+    {"tok_emb": 0.25},
+    {"tok_emb": 0.18},
+    {"tok_emb": 0.25, "attn": 0.8},
+    {"tok_emb": 0.25, "attn": 0.65},
+    {"tok_emb": 0.18, "attn": 0.8},
+    {"tok_emb": 0.25, "attn.c_v": 0.6, "attn.proj": 0.7},
+    {"tok_emb": 0.25, "mlp.fc": 1.2, "attn": 0.8},
+]
+METHODS = {
+    "round to nearest": ("gptq", {"feedback": False, "multipliers": {"tok_emb": 0.5}}),
+    "gptq, absmax": ("gptq", {"clip": "absmax", "multipliers": {"tok_emb": 0.5}}),
+    "gptq": ("gptq", {}),
+    **{
+        "gptq, by hand " + " ".join(f"{part} x{factor}" for part, factor in setting.items()): (
+            "gptq",
+            {"multipliers": setting},
+        )
+        for setting in HAND_TUNED
+    },
+    "gptq_fisher, per tensor": ("gptq_fisher", {"per": "tensor"}),
+    "gptq_fisher": ("gptq_fisher", {}),
+    "gptq_trellis, 8 states": ("gptq_trellis", {"states": 8}),
+    "gptq_trellis, 32 states": ("gptq_trellis", {"states": 32}),
+    "gptq_trellis, 64 states": ("gptq_trellis", {"states": 64}),
+}
+SLOW = {"gptq_trellis, 32 states", "gptq_trellis, 64 states"}
+RATES = (3.9, 3.4, 2.9, 2.5)
+
+
+class Bench:
+    """A trained model with its statistics, and what can be asked of a quantization of it."""
+
+    def __init__(self, folder: Path, tokens: int) -> None:
+        self.zoo = discover()
+        record = load_record(str(folder / "record.toml"), self.zoo)
+        plan, parts, world = namespace(record.tables), bind_parts(record), World(0, 1, torch.device("cpu"), False)
+        tokenizer, text = open_text(plan)
+        self.model, self.roles = build_model(parts.architecture, tokenizer.vocab_size, world)
+        self.weights = load_file(folder / "weights.safetensors")
+        load_weights(self.model, self.weights, str(folder))
+        stream = TrainingText(data_paths(plan.data)[0], tokenizer, plan.train, world)
+        self.statistics = calibrate(self.model, self.roles, NEEDS, stream, plan.train.seed, world)
+        length = plan.train.seq_len
+        count = min(tokens, text.num_targets) // length * length
+        ids = torch.from_numpy(text.tokens[: count + 1].astype(np.int64))
+        self.inputs, self.targets = ids[:-1].view(-1, length), ids[1:].view(-1, length)
+        self.num_bytes = int(text.target_bytes[:count].sum())
+        self.plain = self.log_probabilities()
+        self.loss = self.nats(self.plain)
+        self.coder = self.make("compressor", "rans", {})
+
+    def make(self, kind: str, name: str, options: dict):
+        component = self.zoo.find(kind, name).component
+        config, problems = component.config.read(options, name)
+        assert not problems, problems
+        module, _, target = component.target.partition(":")
+        return getattr(importlib.import_module(module), target)(namespace(config.model_dump(mode="json")))
+
+    def log_probabilities(self) -> torch.Tensor:
+        """(tokens, vocab_size)"""
+        self.model.eval()
+        with torch.no_grad():
+            return torch.cat([self.model.logits(part).float().log_softmax(-1).flatten(0, 1)
+                              for part in self.inputs.split(16)])  # fmt: skip
+
+    def nats(self, log_probabilities: torch.Tensor) -> float:
+        return -log_probabilities.gather(1, self.targets.reshape(-1, 1)).double().mean().item()
+
+    def measure(self, quantizer, knob: float) -> dict:
+        """Bits per weight, KL and the rise in bits per byte, at a knob."""
+        quantizer.knob = knob
+        tensors, metadata = quantizer.quantize(self.weights, self.roles, self.statistics)
+        coded = {name: tensor for name, tensor in tensors.items() if f"{name.removesuffix('.rows')}.step" in tensors
+                 or name.endswith(".step")}  # fmt: skip
+        weights = sum(tensor.numel() for tensor in coded.values() if tensor.ndim == 2)
+        size = len(compress_tensors(coded, metadata, self.coder))
+        load_weights(self.model, quantizer.dequantize(tensors, metadata), "quantized")
+        now = self.log_probabilities()
+        load_weights(self.model, self.weights, "trained")
+        kl = (self.plain.exp() * (self.plain - now)).sum(-1).double().mean().item()
+        rise = (self.nats(now) - self.loss) / np.log(2) * self.targets.numel() / self.num_bytes
+        return {"knob": knob, "bits": 8 * size / weights, "kl": kl, "bpb": rise, "bytes": size}
+
+    def curve(self, name: str, rates: tuple[float, ...]) -> list[dict]:
+        """Points near the rates: the knob follows from the last point, as a bit is an octave."""
+        kind, options = METHODS[name]
+        quantizer = self.make("quantizer", kind, {"keep_numel": 4096, **options})
+        points, knob = [], quantizer.knob
+        first = self.measure(quantizer, knob)
+        for rate in rates:
+            near = points[-1] if points else first
+            for _ in range(2):
+                near = self.measure(quantizer, near["knob"] * 2 ** (near["bits"] - rate))
+                if abs(near["bits"] - rate) < 0.05:
+                    break
+            points.append(near)
+        return points
+
+
+def bits_at(points: list[dict], kl: float) -> float:
+    """Bits per weight at a KL, between points: log KL against bits is nearly a line."""
+    order = sorted(points, key=lambda point: point["kl"])
+    logs, bits = [np.log(point["kl"]) for point in order], [point["bits"] for point in order]
+    return float(np.interp(np.log(kl), logs, bits, left=np.nan, right=np.nan))
+
+
+def tabulate(curves: dict[str, dict[str, list[dict]]], levels: tuple[float, ...]) -> list[dict]:
+    """A row for each method: bits per weight at each KL, mean and deviation over seeds, and what it saves."""
+    rows = []
+    for name in METHODS:
+        seeds = [points[name] for points in curves.values() if name in points]
+        if seeds:
+            at = {kl: [bits_at(points, kl) for points in seeds] for kl in levels}
+            rows.append({"method": name, "bits": {kl: [np.mean(v), np.std(v)] for kl, v in at.items()}})
+    by_hand = [row for row in rows if row["method"] == "gptq" or "by hand" in row["method"]]
+    for kl in levels:
+        best = np.nanmin([row["bits"][kl][0] for row in by_hand])
+        for row in rows:
+            row.setdefault("saves", {})[kl] = 1 - row["bits"][kl][0] / best
+    return rows
+
+
+def draw(curves: dict[str, dict[str, list[dict]]], out: Path) -> None:
+    try:
+        import matplotlib
+    except ImportError:
+        return
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    named = {"round to nearest": "#999999", "gptq, absmax": "#E69F00", "gptq": "#D55E00", "gptq_fisher": "#0072B2",
+             "gptq_trellis, 8 states": "#009E73", "gptq_trellis, 64 states": "#000000"}  # fmt: skip
+    for number, name in enumerate(name for name in METHODS if "by hand" in name):
+        for points in curves.values():
+            axes.plot([p["bits"] for p in points.get(name, [])], [p["kl"] for p in points.get(name, [])], lw=0.7,
+                      color="#D55E00", alpha=0.25, label="gptq, tuned by hand" if number == 0 else None)  # fmt: skip
+    for name, color in named.items():
+        for number, points in enumerate(curves.values()):
+            axes.plot([p["bits"] for p in points.get(name, [])], [p["kl"] for p in points.get(name, [])], "o-", ms=3,
+                      color=color, lw=1.4, label=name if number == 0 else None)  # fmt: skip
+    handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    axes.legend(handles.values(), handles.keys(), frameon=False)
+    axes.set(yscale="log", xlabel="bits per weight, as stored", ylabel="KL from the trained model, nats per token")
+    axes.grid(alpha=0.25, which="both")
+    axes.spines[["top", "right"]].set_visible(False)
+    for kind in ("svg", "png"):
+        figure.savefig(out / f"rate_distortion.{kind}", dpi=150)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--tokens", type=int, default=49152)
+    parser.add_argument("--quick", action="store_true", help="leave the slow trellises out")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    curves: dict[str, dict[str, list[dict]]] = {}
+    for run in arguments.runs:
+        bench = Bench(run, arguments.tokens)
+        curves[run.name] = {}
+        for name in METHODS:
+            if arguments.quick and name in SLOW:
+                continue
+            started = time.perf_counter()
+            curves[run.name][name] = points = bench.curve(name, RATES)
+            shown = "  ".join(f"{p['bits']:.3f} b {p['kl']:.5f}" for p in points)
+            print(f"{run.name:8} {name:58} {shown}  ({time.perf_counter() - started:.0f} s)", flush=True)
+    pooled = sorted(p["kl"] for seed in curves.values() for p in seed["gptq"])
+    levels = tuple(float(f"{pooled[int(len(pooled) * share)]:.1g}") for share in (0.3, 0.6))
+    rows = tabulate(curves, levels)
+    (arguments.out / "table.json").write_text(json.dumps({"curves": curves, "rows": rows, "levels": levels}, indent=1))
+    print(f"\n{'':60}" + "".join(f"  bits at KL {kl:<8g} saves " for kl in levels))
+    for row in rows:
+        cells = [f"{row['bits'][kl][0]:8.3f} ±{row['bits'][kl][1]:.3f}  {row['saves'][kl]:7.1%}  " for kl in levels]
+        print(f"{row['method']:60}" + "".join(cells))
+    draw(curves, arguments.out)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    sys.exit(main())

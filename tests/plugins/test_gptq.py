@@ -1,0 +1,211 @@
+"""Hessian-based rounding, Fisher steps and the trellis, against float64 oracles written from the formulas."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from golfzoo.engine.parts import namespace
+from golfzoo.testing import check_plugin
+from golfzoo_gptq.decoder import ROWS, STEP, row_steps, unions
+from golfzoo_gptq.quantizer import to_exponents
+from golfzoo_gptq.rounding import factorize, round_with_feedback, to_nearest
+from golfzoo_gptq.trellis import Viterbi, make_trellis
+
+
+def make(zoo, name, **options):
+    import importlib
+
+    component = zoo.find("quantizer", name).component
+    config, problems = component.config.read({"keep_numel": 16, **options}, name)
+    assert not problems
+    module, _, target = component.target.partition(":")
+    return getattr(importlib.import_module(module), target)(namespace(config.model_dump(mode="json")))
+
+
+@pytest.fixture(scope="module")
+def layer():
+    """A weight whose inputs are correlated, with its statistics."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(48, 40, generator=generator)
+    inputs = torch.randn(2000, 40, generator=generator) @ torch.randn(40, 40, generator=generator)
+    fisher = torch.rand(48, generator=generator) ** 3 + 0.01
+    return weight, {"hessian/w": inputs.T @ inputs / 2000, "fisher/w": fisher}
+
+
+def optimal_brain_quantizer(weight, hessian, steps, damp):
+    """Float64, from the paper's formulas: one column at a time, every column to its right corrected by the inverse
+    Hessian, from which the column is then eliminated. No Cholesky factor, no blocks."""
+    weight, hessian = weight.double().numpy().copy(), hessian.double().numpy().copy()
+    order = np.argsort(-np.diag(hessian), kind="stable")
+    hessian += damp * np.diag(hessian).mean() * np.eye(len(hessian))
+    left = list(order)
+    codes = np.zeros_like(weight)
+    while left:
+        column = left[0]
+        inverse = np.linalg.inv(hessian[np.ix_(left, left)])
+        codes[:, column] = np.round(weight[:, column] / steps)
+        error = (weight[:, column] - codes[:, column] * steps) / inverse[0, 0]
+        weight[:, left] -= error[:, None] * inverse[0][None]
+        left = left[1:]
+    return codes
+
+
+def test_the_plugin_keeps_its_promises():
+    check_plugin("gptq", {name: {"knob": 0.3} for name in ("gptq", "gptq_fisher", "gptq_trellis")})
+
+
+@pytest.mark.parametrize("block", [7, 128])
+def test_rounding_is_the_papers(layer, block):
+    weight, calibration = layer
+    steps = torch.full((48,), 0.4)
+    factor, order, _ = factorize(calibration["hessian/w"][None], 0.01)
+    codes = round_with_feedback(weight[None], steps[None], factor, order, to_nearest, block)[0]
+    oracle = optimal_brain_quantizer(weight, calibration["hessian/w"], steps.double().numpy(), 0.01)
+    different = (codes.numpy() != oracle).mean()
+    assert different < 0.005  # a value that float32 puts on the other side of a half, and what follows from it
+
+
+def test_pivots_are_what_a_columns_error_costs(layer):
+    """1 / [inverse of the remaining Hessian] of every column, by plain inversion."""
+    _, calibration = layer
+    hessian = calibration["hessian/w"].double().numpy()
+    order = np.argsort(-np.diag(hessian), kind="stable")
+    damped = hessian + 0.01 * np.diag(hessian).mean() * np.eye(40)
+    expected = np.mean([1 / np.linalg.inv(damped[np.ix_(order[i:], order[i:])])[0, 0] for i in range(40)])
+    assert factorize(calibration["hessian/w"][None], 0.01)[2].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_identity_hessian_is_plain_rounding_and_a_real_one_lowers_the_layers_error(zoo, layer):
+    weight, calibration = layer
+    state, roles = {"w": weight}, {"w": "matrix"}
+
+    def error(tensors, quantizer):
+        apart = (quantizer.dequantize(tensors, {})["w"] - weight).double()
+        return ((apart @ calibration["hessian/w"].double()) * apart).sum().item()
+
+    quantizer = make(zoo, "gptq", feedback=False)
+    nearest, _ = quantizer.quantize(state, roles, {})
+    steps = row_steps(nearest["w" + STEP], nearest["w" + ROWS])
+    assert torch.equal(nearest["w"], (weight / steps[:, None]).round().to(torch.int16))
+    identity, _ = make(zoo, "gptq").quantize(state, roles, {"hessian/w": torch.eye(40)})
+    assert torch.equal(identity["w"], nearest["w"])
+    corrected, _ = make(zoo, "gptq").quantize(state, roles, calibration)
+    assert error(corrected, quantizer) < 0.7 * error(nearest, quantizer)
+
+
+def test_steps_of_clipping(zoo, layer):
+    weight, _ = layer
+    roles = {"w": "matrix", "e": "embedding"}
+    quantizer = make(zoo, "gptq", feedback=False, multipliers={"e": 0.5})
+    tensors, _ = quantizer.quantize({"w": weight, "e": weight}, roles, {})
+    for name, expected in (("w", 12.85 * weight.double().std(1, correction=0) / 31),
+                           ("e", 0.5 * 20 * weight.double().std(1, correction=0) / 127)):  # fmt: skip
+        steps = row_steps(tensors[name + STEP], tensors[name + ROWS]).double()
+        assert (steps / expected).log2().abs().max() <= 1 / 16 + 1e-6  # exponents are eighths of an octave
+    absmax, _ = make(zoo, "gptq", feedback=False, clip="absmax").quantize({"w": weight}, roles, {})
+    steps = row_steps(absmax["w" + STEP], absmax["w" + ROWS]).double()
+    assert ((steps * 31).log2() - weight.double().abs().amax(1).log2()).abs().max() <= 1 / 16 + 1e-6
+
+
+def test_steps_of_fisher_information_cost_the_same_in_every_row(zoo, layer):
+    weight, calibration = layer
+    quantizer = make(zoo, "gptq_fisher", knob=0.1)
+    tensors, _ = quantizer.quantize({"w": weight}, {"w": "matrix"}, calibration)
+    steps = row_steps(tensors["w" + STEP], tensors["w" + ROWS]).double()
+    pivot = factorize(calibration["hessian/w"][None], 0.01)[2].item()
+    fisher = calibration["fisher/w"].double()
+    cost = steps.square() * fisher.clamp_min(0.05 * fisher.mean()) * pivot
+    assert (cost.log2() - 2 * np.log2(0.1)).abs().max() <= 1 / 8 + 1e-5
+    one, _ = make(zoo, "gptq_fisher", per="tensor").quantize({"w": weight}, {"w": "matrix"}, calibration)
+    assert len(one["w" + ROWS].unique()) == 1
+
+
+@pytest.mark.parametrize("states", [8, 32, 64])
+def test_the_trellis_search_finds_the_cheapest_walk(states):
+    """Against every walk there is."""
+    following, union = make_trellis(states)
+    values = torch.randn(3, 9, generator=torch.Generator().manual_seed(states)) * 2
+    codes, levels = Viterbi(states, 512, torch.device("cpu"))(values)
+    for column, found in zip(values.double().numpy(), levels.double().numpy(), strict=True):
+        best = np.inf
+        for parities in itertools.product((0, 1), repeat=9):
+            state, cost = 0, 0.0
+            for value, parity in zip(column, parities, strict=True):
+                near = np.arange(-14, 15)
+                near = near[near % 2 == parity]
+                cost += ((value - near - union[state] / 2) ** 2).min()
+                state = following[state][parity]
+            best = min(best, cost)
+        assert ((column - found) ** 2).sum() == pytest.approx(best, rel=1e-5)
+    seen = unions(codes.T.to(torch.int16), following, union, 512).T
+    assert torch.equal(codes + seen / 2, levels)
+
+
+def test_gaps_to_the_rate_distortion_function():
+    """Gaussian weights at 3.3 bits: the rate is the codes' entropy, given the union that they are from."""
+    values = torch.randn(64, 2048, generator=torch.Generator().manual_seed(0))
+    step = 0.42
+
+    def entropy(codes):
+        counts = np.unique(codes, return_counts=True)[1] / len(codes)
+        return -(counts * np.log2(counts)).sum()
+
+    def gap(codes, levels, seen):
+        rate = sum(entropy(codes[seen == u].numpy()) * (seen == u).double().mean().item() for u in seen.unique())
+        distortion = (levels * step - values).double().square().mean().item()
+        return rate - 0.5 * np.log2(1 / distortion)
+
+    codes, levels = to_nearest(values / step)
+    assert 0.25 <= gap(codes, levels, torch.zeros_like(codes)) <= 0.27
+    for states, most in ((8, 0.10), (64, 0.06)):
+        search = Viterbi(states, 1024, torch.device("cpu"))
+        codes, levels = search(values / step)
+        seen = unions(codes.T.contiguous().to(torch.int16), search.following, search.union, 1024).T
+        assert gap(codes, levels, seen) <= most
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=40))
+def test_row_steps_are_near_what_was_asked(values):
+    steps = torch.tensor(values)
+    got = row_steps(*to_exponents(steps)).double()
+    within = ((steps.double().log2() - steps.double().log2().median()).abs() < 15.8).numpy()
+    assert ((got.log2() - steps.double().log2()).abs().numpy()[within] <= 1 / 16 + 1e-6).all()
+
+
+@pytest.mark.parametrize("name", ["gptq", "gptq_fisher", "gptq_trellis"])
+def test_bytes_fall_with_the_knob_and_damage_rises(zoo, layer, name):
+    weight, calibration = layer
+    coder = make_coder(zoo)
+    sizes, damages = [], []
+    base = make(zoo, name).knob if name == "gptq" else 0.1
+    for factor in (0.25, 0.5, 1.0, 2.0, 4.0):
+        quantizer = make(zoo, name)
+        quantizer.knob = base * factor
+        tensors, metadata = quantizer.quantize({"w": weight}, {"w": "matrix"}, calibration)
+        sizes.append(len(coder.encode(tensors, metadata)))
+        damages.append((quantizer.dequantize(tensors, metadata)["w"] - weight).square().sum().item())
+    assert sizes == sorted(sizes, reverse=True)
+    assert damages == sorted(damages)
+
+
+def make_coder(zoo):
+    from golfzoo_rans.coder import Rans
+
+    config, _ = zoo.find("compressor", "rans").component.config.read({}, "rans")
+    return Rans(namespace(config.model_dump(mode="json")))
+
+
+def test_decoding_has_the_same_bits_with_other_threads(zoo, layer):
+    weight, calibration = layer
+    quantizer = make(zoo, "gptq_trellis", knob=0.1)
+    tensors, metadata = quantizer.quantize({"w": weight}, {"w": "matrix"}, calibration)
+    first = quantizer.dequantize(tensors, metadata)["w"]
+    torch.set_num_threads(2)
+    second = quantizer.dequantize(tensors, metadata)["w"]
+    torch.set_num_threads(1)
+    assert torch.equal(first, second)

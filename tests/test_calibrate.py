@@ -1,0 +1,123 @@
+"""Calibration against what the statistics are by definition; fitting on functions whose answer is known."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from golfzoo.engine.calibrate import calibrate
+from golfzoo.engine.distributed import World
+from golfzoo.engine.errors import RunError
+from golfzoo.engine.fit import WINDOW, fit_knob
+
+WORLD = World(0, 1, torch.device("cpu"), False)
+
+
+class Text:
+    """Batches as TrainingText gives them."""
+
+    tokens = 512
+    stream = range(100_000)
+
+    def batch(self, index):
+        ids = torch.randint(0, 11, (8, 65), generator=torch.Generator().manual_seed(index))
+        return ids[:, :-1], ids[:, 1:]
+
+
+class Tied(nn.Module):
+    """An embedding, a layer, and the embedding again as the head."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding, self.layer, self.head = nn.Embedding(11, 6), nn.Linear(6, 6, bias=False), Head()
+
+    def logits(self, ids):
+        x = self.embedding(ids)
+        return self.head(x + self.layer(x), self.embedding.weight)
+
+    def forward(self, ids, targets):
+        return nn.functional.cross_entropy(self.logits(ids).mT, targets, reduction="none")
+
+
+class Head(nn.Module):
+    def forward(self, x, weight):
+        return x @ weight.T
+
+
+def test_hessians_and_fisher_information():
+    model, text = Tied(), Text()
+    got = calibrate(model, {}, {"hessian": 512, "fisher": 512 * 60}, text, 0, WORLD)
+    assert set(got) == {
+        "hessian/layer.weight", "hessian/embedding.weight", "fisher/layer.weight", "fisher/embedding.weight",
+        "lookup/embedding.weight",
+    }  # fmt: skip
+    every = torch.arange(11)
+    counts = torch.zeros(11)
+    drawn = torch.randperm(100_000 // 513, generator=torch.Generator().manual_seed(0)).tolist()
+    for index in drawn[:1]:
+        counts += torch.bincount(text.batch(index)[0].flatten(), minlength=11)
+    share = (counts / counts.sum()).double()
+    x = model.embedding.weight.detach().double()  # input of the layer, for each of the 11 tokens
+    hidden = x + x @ model.layer.weight.detach().double().T
+    for name, inputs in (("layer", x), ("embedding", hidden)):
+        expected = (share[:, None, None] * inputs[:, :, None] * inputs[:, None, :]).sum(0)
+        assert torch.allclose(got[f"hessian/{name}.weight"].double(), expected, atol=1e-5)
+
+    # The exact Fisher information: labels in the proportions of the model's own probabilities.
+    counts = torch.zeros(11)
+    for index in drawn[:60]:
+        counts += torch.bincount(text.batch(index)[0].flatten(), minlength=11)
+    share = (counts / counts.sum()).double()
+    p = (hidden @ x.T).softmax(-1)  # (token, label)
+    head = (share[:, None] * p * (1 - p)).sum(0)  # of output v: E (p_v - [label = v])^2
+    assert torch.allclose(got["fisher/embedding.weight"].double(), head, rtol=0.1)
+    errors = p[:, None, :] - torch.eye(11).double()[None]  # (token, label drawn, output)
+    at_layer = errors @ x  # gradient at the head's input, (token, label, 6)
+    layer = (share[:, None, None] * p[:, :, None] * at_layer.square()).sum((0, 1))
+    assert torch.allclose(got["fisher/layer.weight"].double(), layer, rtol=0.1)
+    at_lookup = at_layer + at_layer @ model.layer.weight.detach().double()
+    lookup = share * (p * at_lookup.square().mean(-1)).sum(1)
+    assert torch.allclose(got["lookup/embedding.weight"].double(), lookup, rtol=0.15, atol=1e-3)
+    assert every.numel() == 11
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_the_same_seed_gives_the_same_statistics():
+    runs = [calibrate(Tied(), {}, {"hessian": 600, "fisher": 600}, Text(), seed, WORLD) for seed in (1, 1, 2)]
+    assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
+    assert not torch.equal(runs[0]["fisher/layer.weight"], runs[2]["fisher/layer.weight"])
+
+
+def test_what_cannot_be_collected_is_said():
+    with pytest.raises(RunError, match="calibration gives only hessian and fisher"):
+        calibrate(Tied(), {}, {"validation": 1}, Text(), 0, WORLD)
+    plain = nn.Sequential(nn.Linear(2, 2))
+    with pytest.raises(RunError, match="no logits"):
+        calibrate(plain, {}, {"fisher": 1}, Text(), 0, WORLD)
+
+
+@pytest.mark.parametrize("exponent", [0.3, 1.0, 2.0])
+@pytest.mark.parametrize("room", [20_000, 1_000_000, 15_900_000])
+def test_fitting_finds_the_room(exponent, room):
+    """Bytes that follow a Gaussian source's rate: with the logarithm of the step, and flatter near zero."""
+    tried, weights = [], 20_000_000
+
+    def size_at(knob):
+        tried.append(knob)
+        bits = 0.5 * np.log2(1 + (2.0 / knob) ** (2 * exponent))
+        return int(weights * bits / 8) + 3000
+
+    knob = fit_knob(size_at, 1.0, room, weights, lambda event: None)
+    assert room - WINDOW < size_at(knob) <= room
+    assert len(tried) <= 25
+
+
+def test_what_cannot_be_fitted_is_said():
+    with pytest.raises(RunError, match="4,000 too many"):
+        fit_knob(lambda knob: 5000, 1.0, 1000, 1000, lambda event: None)
+    said = []
+    assert fit_knob(lambda knob: 50, 1.0, 10_000, 1000, said.append) < 1.0
+    assert "stays 9,950 bytes below the room" in said[-1]["text"]
+    jump = fit_knob(lambda knob: 20_000 if knob < 3 else 5000, 1.0, 10_000, 1000, said.append)
+    assert jump == pytest.approx(3, rel=1e-6)
