@@ -23,13 +23,13 @@ from golfzoo.engine.model import build_model, load_weights
 from golfzoo.engine.parts import Parts, namespace
 from golfzoo.engine.run import open_text
 from golfzoo.engine.train import (
-    _backward,
-    _parallel,
-    _update,
+    accumulate,
     check_batch,
     check_optimizers,
+    parallel,
     seed_everything,
     training_seconds,
+    update,
 )
 from golfzoo.gauges import count_flops, matmul_peak, peak_memory, piece_of, time_repeated
 from golfzoo.record import Record
@@ -61,7 +61,7 @@ def bench(record: Record, world: World, repeats: int, tokens: int | None, say: S
     template = on_meta(model.state_dict())
     optimizers = parts.optimizer(parameters=dict(model.named_parameters()), roles=roles, process_group=world.group)
     check_optimizers(model, optimizers)
-    forward = _parallel(model, plan.train, world)
+    forward = parallel(model, plan.train, world)
 
     def measure(what: str, work: Callable[[], Any], warmups: int) -> list[float]:
         say(f"measuring {what}")
@@ -172,8 +172,8 @@ def training_step(
 
     def step() -> None:
         number = next(numbers)
-        loss = _backward(forward, stream, number, micro_steps, world)
-        _update(model, optimizers, number, 1.0, settings)
+        loss = accumulate(forward, stream, number, micro_steps, world)
+        update(model, optimizers, number, 1.0, settings)
         world.gather([loss.item()])
 
     return step

@@ -115,13 +115,13 @@ def test_eval_scores_the_artifact_and_weights(tiny_run, golfzoo, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(tiny_run, tmp_path, golfzoo, monkeypatch):
-    original = train_module._backward
+    original = train_module.accumulate
 
     def explode(forward, text, step, micro_steps, world):
         loss = original(forward, text, step, micro_steps, world)
         return loss * float("nan") if step == 3 else loss
 
-    monkeypatch.setattr(train_module, "_backward", explode)
+    monkeypatch.setattr(train_module, "accumulate", explode)
     status, output = golfzoo("run", tiny_run / "record.toml", "--fresh", "--out", tmp_path / "run")
     assert status == 1
     assert "golfzoo: the loss became nan in step 4; lower the learning rates or clip gradients" in output
@@ -135,7 +135,7 @@ def test_an_interrupted_run_says_so(tiny_run, tmp_path, golfzoo, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train_module, "_update", interrupt)
+    monkeypatch.setattr(train_module, "update", interrupt)
     status, output = golfzoo("run", tiny_run / "record.toml", "--fresh", "--out", tmp_path / "run")
     assert status == 130
     assert "golfzoo: interrupted" in output
@@ -168,3 +168,31 @@ def test_earlier_results_are_never_overwritten(tiny_run, golfzoo):
     assert status == 2
     assert f"golfzoo: --out {tiny_run}: exists already" in output
     assert (tiny_run / "result.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("tied", ["true", "false"])
+@pytest.mark.parametrize("quantizer", ["gptq", "gptq_fisher", "gptq_trellis"])
+def test_an_artifact_is_fitted_to_the_room(tiny_record, tmp_path, golfzoo, tied, quantizer):
+    tokens = "hessian_tokens=2000" + ("" if quantizer == "gptq" else ",fisher_tokens=2000")
+    status, output = golfzoo(
+        "run", tiny_record, f"quantizer={{use='{quantizer}',keep_numel=512,{tokens}}}", "compressor.use=rans",
+        f"architecture.tie_embeddings={tied}", "adaptor.use=none", "size.fit=true", "size.limit_bytes=44000",
+        "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert status == 0, output
+    result = result_of(tmp_path / "run")
+    assert 44_000 - 512 < result["bytes"]["total"] <= 44_000
+    assert result["bytes"]["fits"]
+    assert result["seconds"]["train"] > result["seconds"]["calibrate"] > 0
+
+
+def test_what_cannot_be_fitted_says_by_how_much(tiny_record, tmp_path, golfzoo):
+    status, output = golfzoo("run", tiny_record, "size.fit=true", "--out", tmp_path / "run")
+    assert status == 1
+    assert "golfzoo: [size].fit needs a quantizer with a knob, and int8 has none" in output
+    options = "quantizer={use='gptq',keep_numel=512,hessian_tokens=600}"
+    status, output = golfzoo(
+        "run", tiny_record, options, "size.fit=true", "size.limit_bytes=25000", "--out", tmp_path / "x"
+    )
+    assert status == 1
+    assert "too many" in output

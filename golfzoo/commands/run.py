@@ -68,6 +68,8 @@ def run(
         display.say(f"{record}: {resolved.name} would run with these components:")
         for kind, entry in resolved.entries.items():
             display.say(f"  {kind:12} {entry.component.name} ({entry.distribution} {entry.version})")
+        for entry, _ in resolved.loggers:
+            display.say(f"  {'logger':12} {entry.component.name} ({entry.distribution} {entry.version})")
         return
     with display:
         if start.processes * start.nodes > 1 and rank is None:

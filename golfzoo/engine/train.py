@@ -87,15 +87,15 @@ def train(
     resumed = find_checkpoint(stages, world)
     if "model" in resumed:  # the first process's; the parallel wrapper below hands it to the others
         model.load_state_dict(resumed["model"])
-    forward = _parallel(model, settings, world)
+    forward = parallel(model, settings, world)
 
     # ---- warm-up: real steps that compile and warm everything, then undone ------------------------------------------
     with clock.stage("warmup"):
         weights = copy.deepcopy(model.state_dict())
         states = [copy.deepcopy(optimizer.state_dict()) for optimizer in optimizers]
         for step in range(settings.warmup_steps):
-            _backward(forward, text, step, micro_steps, world)
-            _update(model, optimizers, 0, 1.0, settings)
+            accumulate(forward, text, step, micro_steps, world)
+            update(model, optimizers, 0, 1.0, settings)
         model.load_state_dict(weights)
         for optimizer, state in zip(optimizers, resumed.get("optimizers", states), strict=True):
             optimizer.load_state_dict(state)
@@ -118,8 +118,8 @@ def train(
             break
         started = time.perf_counter()
         multiplier = lr_multiplier(step, elapsed, settings)
-        loss = _backward(forward, text, step, micro_steps, world)
-        _update(model, optimizers, step, multiplier, settings)
+        loss = accumulate(forward, text, step, micro_steps, world)
+        update(model, optimizers, step, multiplier, settings)
         step += 1
         # One exchange a step: the mean loss, the slowest process's clock, so that all of them see the same schedule and
         # stop at the same step, and whether one of them has been asked to stop.
@@ -146,7 +146,7 @@ def train(
     return {"steps": step, "score": score}
 
 
-def _parallel(model: nn.Module, settings: Any, world: World) -> nn.Module:
+def parallel(model: nn.Module, settings: Any, world: World) -> nn.Module:
     """The model as it is called in training: compiled where wanted, its gradients averaged over the processes."""
     wanted = world.device.type == "cuda" if settings.compile == "auto" else settings.compile == "on"
     forward: Any = torch.compile(model, dynamic=False) if wanted else model
@@ -156,7 +156,7 @@ def _parallel(model: nn.Module, settings: Any, world: World) -> nn.Module:
     return DistributedDataParallel(forward, device_ids=device_ids, broadcast_buffers=False)
 
 
-def _backward(forward: Any, text: TrainingText, step: int, micro_steps: int, world: World) -> torch.Tensor:
+def accumulate(forward: Any, text: TrainingText, step: int, micro_steps: int, world: World) -> torch.Tensor:
     """Add up the gradients of a step's micro-batches. Returns this process's mean loss in nats, a scalar."""
     total = torch.zeros((), device=world.device)
     for micro_step in range(micro_steps):
@@ -170,7 +170,7 @@ def _backward(forward: Any, text: TrainingText, step: int, micro_steps: int, wor
     return total
 
 
-def _update(
+def update(
     model: nn.Module, optimizers: list[torch.optim.Optimizer], step: int, multiplier: float, settings: Any
 ) -> None:
     if settings.grad_clip_norm:

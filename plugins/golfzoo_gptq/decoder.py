@@ -46,9 +46,12 @@ def unions(codes: Tensor, following: list[list[int]], union: list[int], chunk: i
     union is next. It starts over in state 0 every `chunk` rows.
     """
     rows, columns = codes.shape
+    chunk = min(chunk, rows)
     padded = torch.zeros(-rows % chunk, columns, dtype=codes.dtype)
     walks = torch.cat([codes, padded]).view(-1, chunk, columns)
     branches, kinds = torch.tensor(following), torch.tensor(union)
+    if branches.shape != (len(kinds), 2) or not ((branches >= 0) & (branches < len(kinds))).all():
+        raise ValueError("the trellis leads out of its states")
     state = torch.zeros(len(walks), columns, dtype=torch.int64)
     seen = torch.empty(walks.shape, dtype=torch.int8)
     for row in range(chunk):
