@@ -97,7 +97,7 @@ def _parse_axis(text: str) -> list[str]:
 
 def _identity(cells: list[tuple[str, Record]]) -> str:
     """What a grid's folder is found again by: its records and the code that they run."""
-    parts = [[record.to_toml(), code_hashes(record)] for _, record in cells]
+    parts = [[record.tables, code_hashes(record)] for _, record in cells]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
 
 

@@ -19,7 +19,9 @@ from golfzoo_zlib.compressor import Zlib
 
 OPTIONS = SimpleNamespace(clip_percentile=99.99984, min_scale=1 / 127, keep_numel=64, matrix_levels=127)
 NAMES = {"quantizer": "int8", "compressor": "zlib"}
-PARTS = SimpleNamespace(quantizer=IntPerRow(OPTIONS), compressor=Zlib(SimpleNamespace(level=9, strategy="default")), names=NAMES)
+PARTS = SimpleNamespace(
+    quantizer=IntPerRow(OPTIONS), compressor=Zlib(SimpleNamespace(level=9, strategy="default")), names=NAMES
+)
 
 
 def make_state(num_tensors=4, shape=(16, 24)):
