@@ -1,6 +1,6 @@
 """Bits per weight against damage: every quantizer and setting, on models that golfzoo trained, as one table.
 
-    python tests/benchmarks/rate_distortion.py RUN... --out FOLDER [--tokens 24576] [--quick]
+    python tests/benchmarks/rate_distortion.py RUN... --out FOLDER [--tokens 24576]
 
 RUN are folders of completed runs, one for each seed. Rates are real bytes: of everything that `rans` writes for the
 coded matrices, their steps and row exponents included, over the number of those weights. Damage is the KL divergence,
@@ -26,6 +26,7 @@ from golfzoo.engine.batches import TrainingText
 from golfzoo.engine.calibrate import calibrate
 from golfzoo.engine.data import data_paths
 from golfzoo.engine.distributed import World
+from golfzoo.engine.evaluate import evaluate, flat_walk
 from golfzoo.engine.model import build_model, load_weights
 from golfzoo.engine.parts import namespace
 from golfzoo.engine.run import open_text
@@ -39,10 +40,11 @@ HAND_TUNED = [
     {"tok_emb": 0.5},
     {"tok_emb": 0.25},
     {"tok_emb": 0.18},
+    {"tok_emb": 0.1},
     {"tok_emb": 0.25, "attn": 0.8},
-    {"tok_emb": 0.25, "attn": 0.65},
     {"tok_emb": 0.18, "attn": 0.8},
     {"tok_emb": 0.25, "attn.c_v": 0.6, "attn.proj": 0.7},
+    {"tok_emb": 0.18, "blocks.2": 1.5, "blocks.3": 2.5},  # by layer, which no record does
 ]
 METHODS = {
     "round to nearest": ("gptq", {"feedback": False, "multipliers": {"tok_emb": 0.5}}),
@@ -58,11 +60,10 @@ METHODS = {
     "gptq_fisher, per tensor": ("gptq_fisher", {"per": "tensor"}),
     "gptq_fisher": ("gptq_fisher", {}),
     "gptq_trellis, 8 states": ("gptq_trellis", {"states": 8}),
-    "gptq_trellis, 32 states": ("gptq_trellis", {"states": 32}),
     "gptq_trellis, 64 states": ("gptq_trellis", {"states": 64}),
 }
-SLOW = {"gptq_trellis, 32 states", "gptq_trellis, 64 states"}
-RATES = (3.8, 3.3, 2.8)
+LEVELS = (0.006, 0.003, 0.0015)
+"""Nats per token of KL at which methods are compared."""
 
 
 class Bench:
@@ -83,6 +84,7 @@ class Bench:
         ids = torch.from_numpy(text.tokens[: count + 1].astype(np.int64))
         self.inputs, self.targets = ids[:-1].view(-1, length), ids[1:].view(-1, length)
         self.num_bytes = int(text.target_bytes[:count].sum())
+        self.plan, self.text, self.world = plan, text, world
         self.plain = self.log_probabilities()
         self.loss = self.nats(self.plain)
         self.coder = self.make("compressor", "rans", {})
@@ -119,27 +121,46 @@ class Bench:
         rise = (self.nats(now) - self.loss) / np.log(2) * self.targets.numel() / self.num_bytes
         return {"knob": knob, "bits": 8 * size / weights, "kl": kl, "bpb": rise, "bytes": size}
 
-    def curve(self, name: str, rates: tuple[float, ...]) -> list[dict]:
-        """Points near the rates: the knob follows from the last point, as a bit is an octave."""
+    def curve(self, name: str, start: list[dict]) -> list[dict]:
+        """Points near the levels. `start` has points of a like method, whose knobs are tried first."""
         kind, options = METHODS[name]
         quantizer = self.make("quantizer", kind, {"keep_numel": 4096, **options})
-        points, knob = [], quantizer.knob
-        first = self.measure(quantizer, knob)
-        for rate in rates:
-            near = points[-1] if points else first
-            for _ in range(2):
-                near = self.measure(quantizer, near["knob"] * 2 ** (near["bits"] - rate))
-                if abs(near["bits"] - rate) < 0.05:
+        points = []
+        for level, like in zip(LEVELS, start or [None] * len(LEVELS), strict=True):
+            if like:
+                near = self.measure(quantizer, like["knob"])
+            else:
+                near = points[-1] if points else self.measure(quantizer, quantizer.knob)
+            for _ in range(1 if like else 3):
+                if abs(np.log(near["kl"] / level)) < 0.15:
                     break
+                near = self.measure(quantizer, near["knob"] * (level / near["kl"]) ** 0.5)  # KL goes with step^2
             points.append(near)
         return points
 
+    def adapted(self, name: str, bits: float, knob: float) -> dict:
+        """Bits per byte after test-time training with the record's own walk and LoRA, at a rate."""
+        kind, options = METHODS[name]
+        quantizer = self.make("quantizer", kind, {"keep_numel": 4096, **options})
+        for _ in range(3):
+            point = self.measure(quantizer, knob)
+            if abs(point["bits"] - bits) < 0.02:
+                break
+            knob *= 2 ** (1.2 * (point["bits"] - bits))
+        tensors, metadata = quantizer.quantize(self.weights, self.roles, self.statistics)
+        load_weights(self.model, quantizer.dequantize(tensors, metadata), "quantized")
+        return {**point, "flat": self.score(None), "adapted": self.score(self.make("adaptor", "lora", {}))}
+
+    def score(self, adaptor) -> float:
+        walk = self.plan.eval if adaptor else flat_walk(self.plan.train)
+        return evaluate(self.model, self.text, walk, self.world, adaptor, self.plan.train.seed).val_bpb
+
 
 def bits_at(points: list[dict], kl: float) -> float:
-    """Bits per weight at a KL, between points: log KL against bits is nearly a line."""
-    order = sorted(points, key=lambda point: point["kl"])
-    logs, bits = [np.log(point["kl"]) for point in order], [point["bits"] for point in order]
-    return float(np.interp(np.log(kl), logs, bits, left=np.nan, right=np.nan))
+    """Bits per weight at a KL, on the line through the two nearest points: log KL against bits is nearly one."""
+    first, second = sorted(points, key=lambda point: abs(np.log(point["kl"] / kl)))[:2]
+    slope = (first["bits"] - second["bits"]) / np.log(first["kl"] / second["kl"])
+    return first["bits"] + slope * np.log(kl / first["kl"])
 
 
 def tabulate(curves: dict[str, dict[str, list[dict]]], levels: tuple[float, ...]) -> list[dict]:
@@ -156,6 +177,37 @@ def tabulate(curves: dict[str, dict[str, list[dict]]], levels: tuple[float, ...]
         for row in rows:
             row.setdefault("saves", {})[kl] = 1 - row["bits"][kl][0] / best
     return rows
+
+
+def measure_run(run: Path, out: Path, tokens: int) -> dict:
+    """The curves of all methods on a run's model. Kept in `out`, and read from there the next time."""
+    kept = out / f"{run.name}.json"
+    if kept.exists():
+        return json.loads(kept.read_text())
+    bench, curves = Bench(run, tokens), {}
+    for name in METHODS:
+        started = time.perf_counter()
+        curves[name] = points = bench.curve(name, curves["gptq_fisher"] if "trellis" in name else [])
+        shown = "  ".join(f"{p['bits']:.3f} b {p['kl']:.5f} {p['bpb']:+.4f}" for p in points)
+        print(f"{run.name:8} {name:58} {shown}  ({time.perf_counter() - started:.0f} s)", flush=True)
+    found = {"curves": curves, "adapted": compare_adapted(bench, curves)}
+    kept.write_text(json.dumps(found, indent=1))
+    return found
+
+
+def compare_adapted(bench: Bench, curves: dict[str, list[dict]]) -> dict[str, dict]:
+    """Scores with and without test-time training, of the trained model and of methods at one rate."""
+    by_hand = min((name for name in curves if "by hand" in name), key=lambda name: bits_at(curves[name], LEVELS[1]))
+    bits = bits_at(curves[by_hand], LEVELS[1])
+    trained = {"flat": bench.score(None), "adapted": bench.score(bench.make("adaptor", "lora", {}))}
+    scores = {"trained": trained}
+    for name in (by_hand, "gptq_fisher", "gptq_trellis, 8 states"):
+        near = min(curves[name], key=lambda point: abs(point["bits"] - bits))
+        scores[name] = bench.adapted(name, bits, near["knob"] * 2 ** (near["bits"] - bits))
+    for name, score in scores.items():
+        at = f"{score['bits']:.3f} b" if "bits" in score else ""
+        print(f"{'adapted':8} {name:58} {at:8} flat {score['flat']:.5f}  adapted {score['adapted']:.5f}", flush=True)
+    return scores
 
 
 def draw(curves: dict[str, dict[str, list[dict]]], out: Path) -> None:
@@ -191,24 +243,13 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--tokens", type=int, default=24576)
-    parser.add_argument("--quick", action="store_true", help="leave the slow trellises out")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    curves: dict[str, dict[str, list[dict]]] = {}
-    for run in arguments.runs:
-        bench = Bench(run, arguments.tokens)
-        curves[run.name] = {}
-        for name in METHODS:
-            if arguments.quick and name in SLOW:
-                continue
-            started = time.perf_counter()
-            curves[run.name][name] = points = bench.curve(name, RATES)
-            shown = "  ".join(f"{p['bits']:.3f} b {p['kl']:.5f}" for p in points)
-            print(f"{run.name:8} {name:58} {shown}  ({time.perf_counter() - started:.0f} s)", flush=True)
-    pooled = sorted(p["kl"] for seed in curves.values() for p in seed["gptq"])
-    levels = tuple(float(f"{pooled[int(len(pooled) * share)]:.1g}") for share in (0.3, 0.6))
+    measured = {run.name: measure_run(run, arguments.out, arguments.tokens) for run in arguments.runs}
+    curves = {name: found["curves"] for name, found in measured.items()}
+    levels = LEVELS
     rows = tabulate(curves, levels)
-    (arguments.out / "table.json").write_text(json.dumps({"curves": curves, "rows": rows, "levels": levels}, indent=1))
+    (arguments.out / "table.json").write_text(json.dumps({"measured": measured, "rows": rows}, indent=1))
     print(f"\n{'':60}" + "".join(f"  bits at KL {kl:<8g} saves " for kl in levels))
     for row in rows:
         cells = [f"{row['bits'][kl][0]:8.3f} ±{row['bits'][kl][1]:.3f}  {row['saves'][kl]:7.1%}  " for kl in levels]
