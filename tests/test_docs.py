@@ -94,6 +94,15 @@ def test_the_record_that_is_explained_resolves(tmp_path, zoo):
     assert tomllib.loads(record)["profiles"]["cpu"]["data"]["dataset"] == "stdlib"
 
 
+def test_the_three_lines_of_rate_distortion_golf_resolve(zoo):
+    lines = next(block for block in blocks("toml") if "gptq_trellis" in block).splitlines()
+    overrides = tuple(line.partition("#")[0].replace('"', "").replace(" ", "") for line in lines)
+    record = load_record(str(ROOT / "records" / "baseline.toml"), zoo, overrides)
+    shipped = load_record(str(ROOT / "records" / "baseline_rd.toml"), zoo)
+    for kind in ("quantizer", "compressor", "size"):
+        assert record.tables[kind] == shipped.tables[kind]
+
+
 def test_the_plugin_that_is_quoted_is_the_one_that_is_tested():
     for block in blocks("python"):
         head, _, code = block.partition("\n")

@@ -17,11 +17,13 @@ OCTAVE = 8
 
 
 def decode(tensors: State, metadata: dict[str, Any]) -> State:
-    state = {}
+    state: State = {}
+    trellis = metadata.get("trellis", {})
+    coded = [name for name in tensors if name + STEP in tensors]
     for name, tensor in tensors.items():
-        if name + STEP in tensors:
+        if name in coded:
             levels = tensor.float()
-            if trellis := metadata.get("trellis"):
+            if trellis and coded.index(name) not in trellis["apart"]:
                 levels += unions(tensor, trellis["next"], trellis["union"], trellis["rows"]) / 2
             state[name] = levels * row_steps(tensors[name + STEP], tensors[name + ROWS])[:, None]
         elif not name.endswith((STEP, ROWS)):

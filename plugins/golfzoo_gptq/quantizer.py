@@ -14,6 +14,9 @@ from golfzoo_gptq.trellis import Viterbi
 if TYPE_CHECKING:
     from golfzoo_gptq import FisherConfig, GPTQConfig, TrellisConfig
 
+# Steps of so many deviations leave a Gaussian's codes a bit per weight.
+_COARSE = 2.0
+
 
 class Coded:
     """What the three have in common: what is coded, and how it is rounded. Subclasses choose the steps."""
@@ -23,8 +26,6 @@ class Coded:
         self.knob = config.knob
         self.needs = {"hessian": config.hessian_tokens} if config.feedback else {}
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.rounding: Round = to_nearest
-        self.metadata: dict[str, Any] = {}
         self.factors: dict[str, tuple[int, Any]] = {}
 
     def layout(self, state: State, roles: dict[str, str]) -> State:
@@ -55,7 +56,7 @@ class Coded:
                 tensors |= {key: coded[key] for key in (name, name + STEP, name + ROWS)}
             else:
                 tensors[name] = tensor.to(_kept_type(tensor, roles.get(name)))
-        return tensors, self.metadata
+        return tensors, {}
 
     def dequantize(self, tensors: State, metadata: dict[str, Any]) -> State:
         return decode(tensors, metadata)
@@ -67,17 +68,28 @@ class Coded:
     def _quantize_group(self, names: list[str], state: State, roles: dict[str, str], calibration: State) -> State:
         """Matrices of one shape, each with its codes, step and row exponents."""
         factor, order, pivots = self._factorize(names, state, calibration)
-        weight = torch.stack([state[name].float() for name in names]).to(self.device)
         tensors: State = {}
+        together: dict[Round, list[int]] = {}
         rows = []
-        for name, pivot in zip(names, pivots.cpu(), strict=True):
-            steps = self.knob * self.steps(name, state[name].float(), roles[name], calibration, pivot)
+        for number, (name, pivot) in enumerate(zip(names, pivots.cpu(), strict=True)):
+            weight = state[name].float()
+            steps = self.knob * self.steps(name, weight, roles[name], calibration, pivot)
+            rounding, steps = self.choose(name, weight, steps)
+            together.setdefault(rounding, []).append(number)
             tensors[name + STEP], tensors[name + ROWS] = to_exponents(steps)
             rows.append(row_steps(tensors[name + STEP], tensors[name + ROWS]))
-        codes = round_with_feedback(
-            weight, torch.stack(rows).to(self.device), factor, order, self.rounding, self.config.block
-        )
-        return tensors | dict(zip(names, codes.cpu(), strict=True))
+        for rounding, numbers in together.items():
+            weights = torch.stack([state[names[number]].float() for number in numbers]).to(self.device)
+            steps = torch.stack([rows[number] for number in numbers]).to(self.device)
+            codes = round_with_feedback(
+                weights, steps, factor[numbers], order[numbers], rounding, self.config.block
+            ).cpu()
+            tensors |= {names[number]: code for number, code in zip(numbers, codes, strict=True)}
+        return tensors
+
+    def choose(self, name: str, weight: Tensor, steps: Tensor) -> tuple[Round, Tensor]:
+        """How a matrix is rounded, and the steps, (rows,), as that allows them."""
+        return to_nearest, steps
 
     def _factorize(self, names: list[str], state: State, calibration: State) -> tuple[Tensor, Tensor, Tensor]:
         """As rounding.factorize; kept, because a knob is tried many times on the same Hessians."""
@@ -146,16 +158,29 @@ class Trellis(Fisher):
         super().__init__(config)
         self.search = Viterbi(config.states, config.walk_rows, self.device)
         self.draft = False
+        self.apart: set[str] = set()
 
     def quantize(
         self, state: State, roles: dict[str, str], calibration: State | None = None
     ) -> tuple[State, dict[str, Any]]:
         """A draft is rounded without the trellis: many times quicker, and of nearly the same size at every knob."""
-        search = self.search
-        self.rounding = to_nearest if self.draft else search
-        trellis = {"next": search.following, "union": search.union, "rows": self.config.walk_rows}
-        self.metadata = {} if self.draft else {"trellis": trellis}
-        return super().quantize(state, roles, calibration)
+        self.apart = set()
+        tensors, _ = super().quantize(state, roles, calibration)
+        if self.draft:
+            return tensors, {}
+        coded = [name for name in tensors if name + STEP in tensors]
+        apart = [number for number, name in enumerate(coded) if name in self.apart]
+        trellis = {"next": self.search.following, "union": self.search.union, "rows": self.config.walk_rows}
+        return tensors, {"trellis": {**trellis, "apart": apart}}
+
+    def choose(self, name: str, weight: Tensor, steps: Tensor) -> tuple[Round, Tensor]:
+        """Below a bit per weight the trellis is no better, and its levels off zero lie far outside the weights: such
+        matrices are rounded to nearest, and such rows of others have finer steps."""
+        deviations = weight.square().mean(1).sqrt().clamp_min(1e-12)
+        if (steps / deviations).median() > _COARSE:
+            self.apart.add(name)
+            return to_nearest, steps
+        return to_nearest if self.draft else self.search, torch.minimum(steps, 2 * _COARSE * deviations)
 
 
 def to_exponents(steps: Tensor) -> tuple[Tensor, Tensor]:

@@ -59,12 +59,12 @@ def _decode(data, shapes, types, plain_bytes, metadata):
         check(len(piece) == size)
         return from_planes(piece, dtype)
 
-    following, union, period = read_trellis(metadata)
+    following, union, period, apart = read_trellis(metadata)
     bases, flags = take(len(shapes)).tolist(), take(len(shapes)).tolist()
     rows, columns = (
         [take(shape[axis] * (flag >> axis & 1)) for shape, flag in zip(shapes, flags, strict=True)] for axis in (0, 1)
     )
-    forms = [form_of(*item, period) for item in zip(shapes, types, strict=True)]
+    forms = forms_of(shapes, types, period, apart)
     order, bounds = arrange(forms, period)
     classes = gather(map(classes_of, shapes, bases, rows, columns), forms, order, np.uint8)
     table = take(2 * CLASSES, np.uint8).astype(int)
@@ -119,20 +119,24 @@ def from_planes(piece, dtype):
 
 def read_trellis(metadata):
     """Next state (states, 2) and CLASSES * union (states,), both uint8; after how many rows a column starts anew, or 0
-    without a trellis. Raises ValueError if the metadata's are no such thing."""
+    without a trellis; which matrices have none. Raises ValueError if the metadata's are no such thing."""
     check(isinstance(metadata, dict))
     trellis = metadata.get("trellis") or {"next": [[0, 0]], "union": [0], "rows": 0}
+    apart = set(trellis.get("apart", ()))
     following, union, period = (np.array(trellis[key]) for key in ("next", "union", "rows"))
     states = len(following)
     limits = (following, (states, 2), min(states, 256)), (union, (states,), 2), (period, (), 2 * FIRST)
     for array, shape, limit in limits:
         check(array.dtype.kind == "i" and array.shape == shape and 0 <= array.min() <= array.max() < limit)
-    return following.astype(np.uint8), (union * CLASSES).astype(np.uint8), int(period)
+    return following.astype(np.uint8), (union * CLASSES).astype(np.uint8), int(period), apart
 
 
-def form_of(shape, dtype, period):
-    """The shape in which a matrix is coded: its own if its columns follow a trellis, else a single row."""
-    return shape if period and dtype == np.int16 else (1, shape[0] * shape[1])
+def forms_of(shapes, types, period, apart):
+    """The shapes in which matrices are coded: their own if their columns follow a trellis, else a single row."""
+    return [
+        shape if period and dtype == np.int16 and number not in apart else (1, shape[0] * shape[1])
+        for number, (shape, dtype) in enumerate(zip(shapes, types, strict=True))
+    ]
 
 
 def arrange(forms, period):

@@ -14,7 +14,7 @@ from golfzoo_rans.decoder import (
     ZERO,
     arrange,
     classes_of,
-    form_of,
+    forms_of,
     gather,
     read_trellis,
 )
@@ -32,8 +32,8 @@ class Encoding:
     """
 
     def __init__(self, matrices, plain, metadata, max_lanes):
-        following, union, period = read_trellis(metadata)
-        forms = [form_of(matrix.shape, matrix.dtype, period) for matrix in matrices]
+        following, union, period, apart = read_trellis(metadata)
+        forms = forms_of([matrix.shape for matrix in matrices], [matrix.dtype for matrix in matrices], period, apart)
         order, self.bounds = arrange(forms, period)
         codes = gather(matrices, forms, order, np.result_type(np.int16, *(matrix.dtype for matrix in matrices)))
         exponents = [exponents_of(matrix) for matrix in matrices]
