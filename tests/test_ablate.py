@@ -110,7 +110,7 @@ def test_a_failed_cell_does_not_stop_the_others(here, golfzoo):
 
 
 def test_an_interrupted_grid_goes_on(here, data_root):
-    command = [sys.executable, "-m", "golfzoo", *GRID, "train.iterations=300", "train.checkpoint_seconds=0.1"]
+    command = [sys.executable, "-m", "golfzoo", *GRID, "train.iterations=150", "train.checkpoint_seconds=0.05"]
     environment = {**os.environ, "GOLFZOO_DATA": str(data_root)}
     run = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while not list(here.glob("runs/*/cells/*/checkpoints/*.pt")):

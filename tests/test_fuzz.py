@@ -41,7 +41,7 @@ COMPRESSORS = {
     "rans": Rans(SimpleNamespace(lanes=1024)),
     "rans of a trellis": Rans(SimpleNamespace(lanes=1024)),
 }
-FUZZ = settings(deadline=None, max_examples=1000, suppress_health_check=list(HealthCheck))
+FUZZ = settings(deadline=None, max_examples=400, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(scope="module", autouse=True)

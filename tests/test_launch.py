@@ -89,7 +89,7 @@ def test_under_torchrun_it_joins(pair, data_root):
 
 def test_a_process_that_is_killed_is_named_and_the_run_resumes(pair, data_root):
     """kill -9 on the second of two: the first stops within seconds, and the run goes on to the same bits."""
-    arguments = ["train.iterations=200", "train.checkpoint_seconds=0.05", "adaptor.use=none", "--fresh", "--nproc", "2"]
+    arguments = ["train.iterations=100", "train.checkpoint_seconds=0.05", "adaptor.use=none", "--fresh", "--nproc", "2"]
     whole = golfzoo(pair, data_root, "run", "tiny.toml", *arguments, "--out", "whole")
     assert whole.returncode == 0, whole.stderr
     command = [sys.executable, "-m", "golfzoo", "run", "tiny.toml", *arguments, "--out", "killed"]

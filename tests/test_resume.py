@@ -12,7 +12,7 @@ import pytest
 
 from conftest import TINY_RECORD
 
-KILLS = 20
+KILLS = 12
 SLOW_RECORD = (
     TINY_RECORD.replace("iterations = 10", "iterations = 40")
     .replace('use = "lora"', 'use = "none"')

@@ -190,7 +190,7 @@ def test_bytes_fall_with_the_knob_and_damage_rises(zoo, layer, name):
         apart = (quantizer.dequantize(tensors, metadata)["w"] - weight).double()
         return len(coder.encode(tensors, metadata)), apart.square().sum().item()
 
-    @settings(deadline=None, max_examples=15)
+    @settings(deadline=None, max_examples=8)
     @given(st.floats(-3, 1), st.floats(0.5, 2))
     def check(octaves, further):
         (more, closer), (fewer, apart) = at(octaves), at(octaves + further)
