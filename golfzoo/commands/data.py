@@ -12,7 +12,7 @@ from golfzoo.errors import UsageError
 
 @click.group()
 def data() -> None:
-    """Build, list and check datasets. They lie under $GOLFZOO_DATA, or ./data."""
+    """Fetch, build, list and check datasets. They lie under $GOLFZOO_DATA, or ./data."""
 
 
 @data.command()

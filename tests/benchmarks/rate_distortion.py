@@ -212,7 +212,7 @@ def compare_adapted(bench: Bench, curves: dict[str, list[dict]]) -> dict[str, di
 
 def draw(curves: dict[str, dict[str, list[dict]]], out: Path) -> None:
     try:
-        import matplotlib
+        import matplotlib.ticker
     except ImportError:
         return
     matplotlib.use("Agg")
@@ -224,14 +224,16 @@ def draw(curves: dict[str, dict[str, list[dict]]], out: Path) -> None:
     for number, name in enumerate(name for name in METHODS if "by hand" in name):
         for points in curves.values():
             axes.plot([p["bits"] for p in points.get(name, [])], [p["kl"] for p in points.get(name, [])], lw=0.7,
-                      color="#D55E00", alpha=0.25, label="gptq, tuned by hand" if number == 0 else None)  # fmt: skip
+                      color="#D55E00", alpha=0.45, label="gptq, tuned by hand" if number == 0 else None)  # fmt: skip
     for name, color in named.items():
         for number, points in enumerate(curves.values()):
             axes.plot([p["bits"] for p in points.get(name, [])], [p["kl"] for p in points.get(name, [])], "o-", ms=3,
                       color=color, lw=1.4, label=name if number == 0 else None)  # fmt: skip
     handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    axes.legend(handles.values(), handles.keys(), frameon=False)
+    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=4, frameon=False)
     axes.set(yscale="log", xlabel="bits per weight, as stored", ylabel="KL from the trained model, nats per token")
+    axes.set_yticks(LEVELS, [f"{level:g}" for level in LEVELS])
+    axes.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
     axes.grid(alpha=0.25, which="both")
     axes.spines[["top", "right"]].set_visible(False)
     for kind in ("svg", "png"):
