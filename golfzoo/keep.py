@@ -151,8 +151,6 @@ class KeptStages(Stages):
             self.cache.save(stage, self.fingerprints.of(stage, key), tensors, facts)
         except OSError as error:
             self._warn(f"stage {stage} could not be kept for other runs: {error.strerror}")
-        if stage == "train":
-            self._remove_checkpoints(keep=0)
 
     def _put(self, stage: str, tensors: dict[str, torch.Tensor]) -> None:
         """The files that a run's folder has of a stage."""
@@ -175,6 +173,10 @@ class KeptStages(Stages):
         if self.writing is not None:
             self.writing.result()
             self.writing = None
+
+    def completed(self) -> None:
+        """The run is through: nobody will go on with it."""
+        self._remove_checkpoints(keep=0)
 
     def checkpoints(self) -> list[int]:
         return sorted(self._own_checkpoints())

@@ -66,6 +66,7 @@ def work(
                 result |= run(plan, bind_parts(record), world, folder, len(pack_code(record)), stages, journal.emit)
             finally:
                 stages.finish_writing()
+            stages.completed()
             result["status"] = "completed"
         except (KeyboardInterrupt, Interrupted):
             result["status"] = "interrupted"

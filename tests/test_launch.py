@@ -109,6 +109,7 @@ def test_a_process_that_is_killed_is_named_and_the_run_resumes(pair, data_root):
     resumed = golfzoo(pair, data_root, "run", "--resume", "killed", "--fresh")
     assert resumed.returncode == 0, resumed.stderr
     assert "resumed at step" in resumed.stdout
+    assert not list((pair / "killed" / "checkpoints").iterdir())
     for name in ("weights.safetensors", "artifact.golf"):
         assert (pair / "killed" / name).read_bytes() == (pair / "whole" / name).read_bytes()
 
