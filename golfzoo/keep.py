@@ -132,7 +132,7 @@ class KeptStages(Stages):
         if known is None:
             return None
         tensors, facts = known
-        own = facts["from"] == str(self.folder.resolve())
+        own = facts["from"] == str(self.folder.resolve()) and facts.get("made") == self._made()
         if self.fresh and not own:
             return None
         if stage == "train":
@@ -144,13 +144,22 @@ class KeptStages(Stages):
 
     def save(self, stage: str, tensors: dict[str, torch.Tensor], facts: dict[str, Any], key: str = "") -> None:
         self._put(stage, tensors)
-        facts = {**facts, "from": str(self.folder.resolve()), "record": self.fingerprints.record.name}
+        facts = {
+            **facts,
+            "from": str(self.folder.resolve()),
+            "made": self._made(),
+            "record": self.fingerprints.record.name,
+        }
         if stage == "train":
             facts |= {"curves": self.journal.curves(), "journal": self.journal.position()}
         try:
             self.cache.save(stage, self.fingerprints.of(stage, key), tensors, facts)
         except OSError as error:
             self._warn(f"stage {stage} could not be kept for other runs: {error.strerror}")
+
+    def _made(self) -> int:
+        """When the run's folder was made: another may have had its name before."""
+        return (self.folder / "record.toml").stat().st_mtime_ns
 
     def _put(self, stage: str, tensors: dict[str, torch.Tensor]) -> None:
         """The files that a run's folder has of a stage."""
