@@ -17,12 +17,12 @@ from typing import Any
 
 from golfzoo.compare import Group, holm, paired, welch
 from golfzoo.elastic import run_several
-from golfzoo.errors import GolfzooError, RecordError, UsageError
+from golfzoo.errors import GolfzooError, UsageError
 from golfzoo.folder import make_folder, write_json
 from golfzoo.launch import Listener, Start, run_here
 from golfzoo.pack import code_hashes
 from golfzoo.record import Record, load_record
-from golfzoo.results import read_environment, read_result
+from golfzoo.results import read_environment, read_result, read_status
 from golfzoo.zoo import Zoo
 
 Load = Callable[[tuple[str, ...]], Record]
@@ -43,10 +43,7 @@ class Cell:
 
     def status(self) -> str:
         """The status of its run: completed, failed, interrupted; or "to do"."""
-        try:
-            return str(json.loads((self.folder / "result.json").read_text())["status"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return "to do"
+        return read_status(self.folder) or "to do"
 
 
 @dataclass(frozen=True)
@@ -248,6 +245,6 @@ def read_history(runs: Path = Path("runs")) -> list[tuple[dict[str, Any], dict[s
     for path in sorted(paths, key=lambda path: -path.stat().st_mtime):
         try:
             history.append((tomli.loads((path.parent / "record.toml").read_text()), read_result(path.parent)))
-        except (OSError, tomli.TOMLDecodeError, UsageError, RecordError):
+        except (OSError, tomli.TOMLDecodeError, UsageError):
             continue
     return history

@@ -145,11 +145,9 @@ class Fingerprints:
         elif stage == "quantize":
             parts = [self.of("train"), self._code(stage, "quantizer")]
             if tables["size"]["fit"]:
-                parts += [tables["size"], self.of("fit")]
+                parts += [tables["size"], self._code("compress", "compressor"), code_hashes(self.record)]
         elif stage == "calibrate":
             parts = [self.of("train"), key, self._code(stage, "architecture")]
-        elif stage == "fit":  # what the size of the artifact depends on beside the quantizer: it is no stage of its own
-            parts = [self._code("compress", "compressor"), code_hashes(self.record)]
         elif stage == "compress":
             parts = [self.of("quantize"), self._code(stage, "compressor")]
         else:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from golfzoo.errors import UsageError
-from golfzoo.results import read_environment, read_result
+from golfzoo.results import read_environment, read_result, read_status
 
 _BOOTSTRAP_ROUNDS = 10_000
 _MOST_SEEDS = 1000
@@ -55,7 +55,7 @@ def read_group(what: str, runs: Path = Path("runs")) -> Group:
     folders = [folder for folder in folders if (folder / "result.json").exists()]
     if not folders:
         folders = [path.parent for path in sorted(runs.glob("*/result.json")) if _record_of(path) == what]
-    kept = [folder for folder in folders if _completed(folder)]
+    kept = [folder for folder in folders if read_status(folder) == "completed"]
     if not kept:
         raise UsageError(
             f"{what}: no completed run; give a run's folder, a glob, or the name of a record under {runs}/"
@@ -151,7 +151,7 @@ def holm(p_values: list[float]) -> list[float]:
 
 def paired(base: Path, other: Path) -> dict[str, Any]:
     """What `other` gains over `base` on one validation text, with a bootstrap over documents, in bits per byte."""
-    first, second = _documents(base), _documents(other)
+    first, second = read_documents(base), read_documents(other)
     if not np.array_equal(first["bytes"], second["bytes"]):
         raise UsageError(f"{base} and {other}: were not scored on the same validation text; their documents differ")
     nats, num_bytes = first["nats"] - second["nats"], first["bytes"]
@@ -220,19 +220,13 @@ def _rounded(tokens: int) -> int:
     return int(float(f"{tokens:.1e}"))
 
 
-def _documents(folder: Path) -> dict[str, np.ndarray]:
+def read_documents(folder: Path, called: str = "") -> dict[str, np.ndarray]:
+    """Tokens, bytes and nats of a run's validation documents. Errors name the run as `called`, or by its folder."""
     try:
         with np.load(folder / "documents.npz") as columns:
             return {name: columns[name] for name in ("tokens", "bytes", "nats")}
     except (OSError, KeyError, ValueError, zipfile.BadZipFile):
-        raise UsageError(f"{folder}: has no readable documents.npz; run it again") from None
-
-
-def _completed(folder: Path) -> bool:
-    try:
-        return json.loads((folder / "result.json").read_text())["status"] == "completed"
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+        raise UsageError(f"{called or folder}: has no readable documents.npz; run it again") from None
 
 
 def _record_of(path: Path) -> str:

@@ -17,6 +17,7 @@ from golfzoo.engine.parts import namespace
 from golfzoo.errors import UsageError
 from golfzoo.folder import make_folder
 from golfzoo.record import Record
+from golfzoo.results import read_status
 
 Listener = Callable[[dict[str, Any]], None]
 
@@ -101,11 +102,10 @@ def score_file(record: Record, path: Path, is_artifact: bool, listen: Listener) 
 def processes_of(folder: Path) -> int:
     """How many processes the run in a folder has; raises UsageError where there is no run to go on with."""
     try:
-        result = json.loads((folder / "result.json").read_text()) if (folder / "result.json").exists() else {}
         environment = json.loads((folder / "env.json").read_text())
     except (OSError, ValueError):
         raise UsageError(f"--resume {folder}: is not the folder of a run that was started") from None
-    if result.get("status") == "completed":
+    if read_status(folder) == "completed":
         raise UsageError(f"--resume {folder}: the run is completed; there is nothing to go on with")
     return int(environment["processes"])
 

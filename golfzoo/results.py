@@ -101,6 +101,14 @@ def read_result(folder: Path) -> dict[str, Any]:
     return _checked(result, Result, path)
 
 
+def read_status(folder: Path) -> str:
+    """The status that a run's result.json states; "" where it states none."""
+    try:
+        return str(json.loads((folder / "result.json").read_text())["status"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
 def read_submission(path: Path) -> dict[str, Any]:
     return _checked(_read_json(path, f"{path}: cannot be read"), Submission, path)
 

@@ -137,7 +137,7 @@ def test_a_bootstrap_interval_covers_the_truth():
         first = {"bytes": num_bytes, "nats": num_bytes * 1.0}
         second = {"bytes": num_bytes, "nats": num_bytes - gain}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(module, "_documents", lambda folder, pair=(first, second): pair[folder])
+            patch.setattr(module, "read_documents", lambda folder, pair=(first, second): pair[folder])
             patch.setattr(module, "_BOOTSTRAP_ROUNDS", 500)
             low, high = module.paired(0, 1)["interval"]
         hits += low <= 0.01 <= high

@@ -60,8 +60,11 @@ def ablate(
     if only_list:
         history = ablation.read_history()
         plan = grid.describe()
+        by_data = {str(cell.record.tables["data"]): cell.record for cell in grid.cells}
+        datasets = {data: _dataset(record) for data, record in by_data.items()}
         for cell, row in zip(grid.cells, plan["cells"], strict=True):
-            row |= {"known": _known(cell.record, nproc), "estimate": ablation.estimate(cell, history)}
+            known = _known(cell.record, nproc, datasets[str(cell.record.tables["data"])])
+            row |= {"known": known, "estimate": ablation.estimate(cell, history)}
         if as_json:
             click.echo(json.dumps(plan, indent=1))
         else:
@@ -128,21 +131,28 @@ def _prepare(grid: Any, nproc: int, display: Any) -> None:
         launch.check_processes(cell.record, nproc)
 
 
-def _known(record: Any, nproc: int) -> list[str]:
+def _known(record: Any, nproc: int, dataset: Any) -> list[str]:
     """The stages whose results are in the cache, as far as this can be told before anything has run."""
     from golfzoo.cache import Cache, Fingerprints
+    from golfzoo.launch import device_name
+
+    if dataset is None:
+        return []
+    prints = Fingerprints(record, dataset, device_name(), nproc)
+    return [stage for stage in ("train", "quantize", "compress") if Cache().has(stage, prints.of(stage))]
+
+
+def _dataset(record: Any) -> dict[str, Any] | None:
+    """The fingerprint of a record's dataset, which reads its whole validation text; None where it cannot be read."""
     from golfzoo.corpus.check import fingerprint
     from golfzoo.engine.data import data_paths
     from golfzoo.engine.errors import DataError
     from golfzoo.engine.parts import namespace
-    from golfzoo.launch import device_name
 
     try:
-        dataset = fingerprint(*data_paths(namespace(record.tables["data"])))
+        return fingerprint(*data_paths(namespace(record.tables["data"])))
     except DataError:
-        return []
-    prints = Fingerprints(record, dataset, device_name(), nproc)
-    return [stage for stage in ("train", "quantize", "compress") if Cache().has(stage, prints.of(stage))]
+        return None
 
 
 def _numbers(text: str) -> list[int]:

@@ -43,6 +43,7 @@ def run(
     """
     from golfzoo import elastic, launch
     from golfzoo.display import Display
+    from golfzoo.folder import describe_components
     from golfzoo.views import show_result
 
     if resume:
@@ -66,10 +67,8 @@ def run(
     launch.check_processes(resolved, start.processes * start.nodes)
     if dry_run:
         display.say(f"{record}: {resolved.name} would run with these components:")
-        for kind, entry in resolved.entries.items():
-            display.say(f"  {kind:12} {entry.component.name} ({entry.distribution} {entry.version})")
-        for entry, _ in resolved.loggers:
-            display.say(f"  {'logger':12} {entry.component.name} ({entry.distribution} {entry.version})")
+        for used in describe_components(resolved):
+            display.say(f"  {used['kind']:12} {used['name']} ({used['distribution']} {used['version']})")
         return
     with display:
         if start.processes * start.nodes > 1 and rank is None:

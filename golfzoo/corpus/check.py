@@ -36,7 +36,7 @@ def check_dataset(folder: Path, tokenizer_file: Path | None = None) -> dict[str,
     check_inputs(folder, tokenizer_file)
     tokenizer = open_tokenizer(tokenizer_file)
     for name, digest in describe_dataset(folder).get("shards", {}).items():
-        if Path(name).name != name or not (folder / name).is_file() or _sha256(folder / name) != digest:
+        if Path(name).name != name or not (folder / name).is_file() or file_sha256(folder / name) != digest:
             raise DataError(
                 f"{folder / name}: its contents are not what dataset.json says (sha256); fetch or build it again"
             )
@@ -63,7 +63,7 @@ def fingerprint(folder: Path, tokenizer_file: Path) -> dict[str, Any]:
 
     Validation shards are hashed whole; of training shards, 16 GB in the challenge, sizes, beginnings and ends.
     """
-    tokenizer = _sha256(tokenizer_file) if tokenizer_file.is_file() else tokenizer_file.name
+    tokenizer = file_sha256(tokenizer_file) if tokenizer_file.is_file() else tokenizer_file.name
     prints: dict[str, Any] = {"name": folder.name, "tokenizer": tokenizer}
     for split in ("train", "val"):
         stream = TokenStream(folder, split)
@@ -71,7 +71,7 @@ def fingerprint(folder: Path, tokenizer_file: Path) -> dict[str, Any]:
         for path in stream.paths:
             digest.update(f"{path.name} {path.stat().st_size}\n".encode())
             if split == "val":
-                digest.update(_sha256(path).encode())
+                digest.update(file_sha256(path).encode())
                 continue
             with open(path, "rb") as file:
                 digest.update(file.read(HEADER_BYTES + _SAMPLE_BYTES))
@@ -106,7 +106,7 @@ def _check_tokenizer(folder: Path, tokenizer_file: Path) -> None:
     if expected and expected != tokenizer_file.name:
         raise DataError(f"{folder}: was made with tokenizer {expected}, and the record names {tokenizer_file.name}")
     sha256 = stated.get("sha256")
-    if sha256 and tokenizer_file.is_file() and sha256 != _sha256(tokenizer_file):
+    if sha256 and tokenizer_file.is_file() and sha256 != file_sha256(tokenizer_file):
         raise DataError(f"{tokenizer_file}: is not the tokenizer that {folder} was made with, though it has its name")
 
 
@@ -127,7 +127,8 @@ def _manifest_entry(folder: Path) -> str | None:
     return None
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Of its contents, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -4,7 +4,6 @@ A shard is whole or not there. What was fetched is written down in the dataset's
 command later finds what is missing or damaged, and fetches only that.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -19,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from golfzoo.corpus.check import file_sha256
 from golfzoo.corpus.origins import Origin, Remote, Web, find_entry
 from golfzoo.engine.errors import DataError
 from golfzoo.engine.files import write_whole
@@ -148,7 +148,7 @@ def check_file(path: Path, remote: Remote, vocab_size: int | None, known: dict[s
     if remote.size is not None and size != remote.size:
         raise DataError(f"{path.name}: has {size:,} bytes and should have {remote.size:,}")
     expected = remote.sha256 or (known or {}).get("sha256")
-    if expected and _sha256(path) != expected:
+    if expected and file_sha256(path) != expected:
         raise DataError(f"{path.name}: its contents are not what was published (sha256)")
     if remote.name.endswith(".bin"):
         tokens = open_shard(path)
@@ -218,7 +218,7 @@ def _named(error: Exception, item: Item) -> DataError:
 
 
 def _describe(path: Path) -> dict[str, Any]:
-    described: dict[str, Any] = {"size": path.stat().st_size, "sha256": _sha256(path)}
+    described: dict[str, Any] = {"size": path.stat().st_size, "sha256": file_sha256(path)}
     if path.stat().st_size >= HEADER_BYTES and ".bin" in path.name:
         described["tokens"] = len(open_shard(path))
     return described
@@ -244,8 +244,3 @@ def _merge_manifest(manifest: dict[str, Any], root: Path) -> None:
         entries = {entry["name"]: entry for source in (old, manifest) for entry in source.get(kind, [])}
         merged[kind] = list(entries.values())
     write_whole(path, json.dumps(merged, indent=1).encode())
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

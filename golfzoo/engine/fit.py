@@ -32,7 +32,6 @@ def fit_knob(size_at: Callable[[float], int], knob: float, room: int, num_weight
         if room - WINDOW < size <= room:
             return 2.0**x
         at_the_end = abs(x - start) >= _REACH
-        previous = over if size <= room else fits
         if size <= room:
             fits = (x, size)
         else:
@@ -41,10 +40,9 @@ def fit_knob(size_at: Callable[[float], int], knob: float, room: int, num_weight
             if abs(fits[0] - over[0]) < _FINEST:
                 break
             slope = (fits[1] - over[1]) / (fits[0] - over[0])
-            step = (aim - over[1]) / slope if slope < 0 else math.inf
-            x = over[0] + step
+            x = over[0] + ((aim - over[1]) / slope if slope < 0 else math.inf)
             low, high = sorted((fits[0], over[0]))
-            if not low < x < high or previous is None or min(x - low, high - x) < 0.02 * (high - low):
+            if not low < x < high or min(x - low, high - x) < 0.02 * (high - low):
                 x = (low + high) / 2
         elif at_the_end:
             break

@@ -141,19 +141,29 @@ def make_artifact(
     def encode(tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> bytes:
         return encode_model(tensors, metadata, parts, template, roles)
 
-    def size_at(knob: float) -> int:
-        parts.quantizer.knob = knob
-        return len(encode(*quantizer()))
+    latest: dict[float, tuple[dict[str, torch.Tensor], dict[str, Any]]] = {}  # of the knob that was tried last
+
+    def quantize_at(knob: float) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        if knob not in latest:
+            parts.quantizer.knob = knob
+            latest.clear()
+            latest[knob] = quantizer()
+        return latest[knob]
+
+    def fitted(room: int) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        num_weights = sum(tensor.numel() for tensor in template.values())
+        fit = functools.partial(fit_knob, lambda knob: len(encode(*quantize_at(knob))))
+        knob = knob_of(parts)
+        if hasattr(parts.quantizer, "draft"):
+            parts.quantizer.draft = True
+            knob = fit(knob, room, num_weights, clock.emit)
+            parts.quantizer.draft = False
+            latest.clear()
+        return quantize_at(fit(knob, room, num_weights, clock.emit))
 
     def quantize() -> Kept:
         with clock.stage("quantize"):
-            if room is not None:
-                knob, num_weights = knob_of(parts), sum(tensor.numel() for tensor in template.values())
-                for draft in (True, False) if hasattr(parts.quantizer, "draft") else (None,):
-                    parts.quantizer.draft = draft
-                    knob = fit_knob(size_at, knob, room, num_weights, clock.emit)
-                parts.quantizer.knob = knob
-            tensors, metadata = quantizer()
+            tensors, metadata = quantizer() if room is None else fitted(room)
         return tensors, {"metadata": metadata}
 
     def compress() -> Kept:

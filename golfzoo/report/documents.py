@@ -2,13 +2,12 @@
 
 import json
 import math
-import zipfile
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from golfzoo.compare import paired
+from golfzoo.compare import paired, read_documents
 from golfzoo.errors import UsageError
 from golfzoo.report.gather import Run, table_of
 
@@ -78,11 +77,7 @@ def _pair(without: Run, adapted: Run) -> Pair:
 
 
 def _read(run: Run) -> dict[str, np.ndarray]:
-    try:
-        with np.load(run.folder / "documents.npz") as columns:
-            read = {name: columns[name] for name in ("bytes", "nats")}
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
-        raise UsageError(f"{run.label}: has no readable documents.npz; run it again") from None
+    read = read_documents(run.folder, run.label)
     if read["bytes"].ndim != 1 or read["bytes"].shape != read["nats"].shape or not np.isfinite(read["nats"]).all():
         raise UsageError(f"{run.label}: documents.npz is not what a run writes; run it again")
     return read

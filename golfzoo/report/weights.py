@@ -1,6 +1,5 @@
 """What became of the weights: the bytes of each group of tensors, and the error that quantizing left in each tensor."""
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import torch
 
 from golfzoo import sizes
+from golfzoo.corpus.check import file_sha256
 from golfzoo.engine.artifact import decode_model
 from golfzoo.engine.data import data_paths
 from golfzoo.engine.errors import RunError
@@ -52,8 +52,7 @@ def weigh(runs: list[Run], zoo: Zoo) -> tuple[list[Artifact], list[str]]:
     notes = []
     for run in runs:
         try:
-            with open(run.folder / "artifact.golf", "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = file_sha256(run.folder / "artifact.golf")
         except OSError as error:
             notes.append(f"{run.label}: artifact.golf cannot be read: {error.strerror}")
         else:
