@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from golfzoo.engine.errors import Interrupted, RunError
 from golfzoo.engine.files import write_whole
 from golfzoo.errors import UsageError
 from golfzoo.folder import write_json
+from golfzoo.heartbeat import Heartbeat
 from golfzoo.launch import Listener, Start, cores
 from golfzoo.record import Record, load_record
 
@@ -59,7 +60,7 @@ def run_several(record: Record, start: Start, listen: Listener) -> tuple[Path, d
         role="golfzoo",
         logs_specs=DefaultLogsSpecs(log_dir=str(desk / "ranks"), redirects=Std.ALL, tee=Std.NONE),
     )
-    with follow(desk if alone else desk / "folder", listen):
+    with follow(desk if alone else desk / "folder", listen), nullcontext() if alone else _heartbeat(start, here):
         try:
             elastic_launch(config, sys.executable)("-u", "-m", "golfzoo.elastic", str(desk), *(["fresh"] * start.fresh))
         except SignalException as stopped:
@@ -73,6 +74,10 @@ def run_several(record: Record, start: Start, listen: Listener) -> tuple[Path, d
             raise RunError(f"the machines did not meet at {start.meet_at}: {reason}") from None
     folder = desk if alone else Path((desk / "folder").read_text())
     return folder, json.loads((folder / "result.json").read_text()) if (folder / "result.json").exists() else {}
+
+
+def _heartbeat(start: Start, here: str) -> AbstractContextManager[None]:
+    return Heartbeat(*_resolve(start.meet_at), here, start.lost_after, start.meet_seconds).beating()
 
 
 def _lay_out(record: Record, start: Start) -> Path:

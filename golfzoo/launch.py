@@ -119,6 +119,7 @@ class Start:
     fresh       take no stage over from other runs
     processes   on this machine
     nodes       machines; they meet at `meet_at`, host:port of one of them, within `meet_seconds`
+    lost_after  seconds after which a machine that is silent counts as lost
     """
 
     out: Path | None = None
@@ -128,6 +129,7 @@ class Start:
     nodes: int = 1
     meet_at: str = ""
     meet_seconds: int = 600
+    lost_after: int = 60
 
     def folder(self, record: Record) -> Path:
         return self.resume or make_folder(record, self.out)

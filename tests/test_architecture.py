@@ -17,8 +17,8 @@ PLUGINS = {path.parent.name for path in FACES}
 # A module may import what stands before it; the engine stands below them all.
 FLOORS = ["errors", "config", "component", "hookspecs", "zoo", "tables", "record", "pack", "folder", "results"]
 FLOORS += ["corpus", "listing", "cache", "keep", "loggers", "worker", "sizes", "submission", "compare", "launch"]
-FLOORS += ["elastic", "ablate", "cluster", "verify", "display", "views", "report", "gauges", "bench", "pair", "doctor"]
-FLOORS += ["commands", "cli", "__main__"]
+FLOORS += ["heartbeat", "elastic", "ablate", "cluster", "verify", "display", "views", "report", "gauges", "bench"]
+FLOORS += ["pair", "doctor", "commands", "cli", "__main__"]
 
 
 def imports(path, at_run_time=False):

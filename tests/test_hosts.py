@@ -102,6 +102,24 @@ def test_two_hosts_run_as_one_and_resume_after_one_of_them_died(hosts, tmp_path,
         assert (again / name).read_bytes() == (whole / name).read_bytes()
 
 
+def test_hosts_whose_cable_is_pulled_miss_each_other(hosts, tmp_path):
+    """No connection is closed then. One of the two serves the store in which they beat, the other does not."""
+    running = hosts(*RUN, "train.iterations=100000", "--lost-after", "3", "--out", "cut")
+    deadline = time.monotonic() + 60
+    while not any('"step": 10,' in path.read_text() for path in tmp_path.glob("*/cut/metrics.jsonl")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    ip("-n", "golfzoo-b", "link", "set", "gz-b", "down")
+    try:
+        done = finish(running)
+    finally:
+        ip("-n", "golfzoo-b", "link", "set", "gz-b", "up")
+    for (_, errors, status), gone in zip(done, (B, A), strict=True):
+        assert status == 1
+        assert errors.startswith(f"golfzoo: nothing was heard from the machine at {gone} for 3 s"), errors
+        assert len(errors.splitlines()) == 1
+
+
 def test_a_host_that_does_not_come_is_said(network, tmp_path, data_root):
     (tmp_path / "tiny.toml").write_text(TINY_RECORD)
     command = ["ip", "netns", "exec", "golfzoo-b", sys.executable, "-m", "golfzoo", *RUN, "--rdzv-timeout", "3"]

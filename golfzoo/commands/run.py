@@ -19,6 +19,7 @@ from golfzoo.errors import UsageError
 @click.option("--nnodes", type=click.IntRange(min=1), default=1, help="Machines; each is given this command.")
 @click.option("--rdzv-endpoint", metavar="HOST:PORT", help="Where they meet: one of them, and a free port of it.")
 @click.option("--rdzv-timeout", type=click.IntRange(min=1), default=600, help="Seconds to wait for each other.")
+@click.option("--lost-after", type=click.IntRange(min=2), default=60, help="Seconds until a silent machine is lost.")
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder; by default one under runs/.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="DIR", help="Go on with the run in DIR.")
 @click.option("--fresh", is_flag=True, help="Run every stage, even one whose result is known from another run.")
@@ -31,6 +32,7 @@ def run(
     nnodes: int,
     rdzv_endpoint: str | None,
     rdzv_timeout: int,
+    lost_after: int,
     out: Path | None,
     resume: Path | None,
     fresh: bool,
@@ -55,7 +57,7 @@ def run(
         raise UsageError("run needs a RECORD, or --resume DIR")
     if nnodes > 1 and not re.fullmatch(r".+:\d+", rdzv_endpoint or ""):
         raise UsageError("--nnodes needs --rdzv-endpoint HOST:PORT, where the machines meet")
-    start = launch.Start(out, resume, fresh, nproc or 1, nnodes, rdzv_endpoint or "", rdzv_timeout)
+    start = launch.Start(out, resume, fresh, nproc or 1, nnodes, rdzv_endpoint or "", rdzv_timeout, lost_after)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # what torch logs of connections, its exceptions say too
     resolved = load(record, overrides, profile)
     rank = launch.joined_rank()
