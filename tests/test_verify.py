@@ -2,14 +2,13 @@
 a figure or a token that was changed is noticed."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from golfzoo.cli import main
 from golfzoo.corpus.build import build_dataset
 from golfzoo.corpus.sources import stdlib_documents
 from golfzoo.engine.shards import open_shard, write_shard
@@ -27,34 +26,34 @@ FACE = """
 
 
 def call(data_root, *arguments, site=None):
-    environment = {**os.environ, "GOLFZOO_DATA": str(data_root)}
-    if site:
-        environment["PYTHONPATH"] = str(site)
-    return subprocess.run(
-        [sys.executable, "-m", "golfzoo", *map(str, arguments)], capture_output=True, text=True, env=environment
-    )
+    """A command in this process: what verifies is a fresh one anyway, which finds plugins in the folder `site`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GOLFZOO_DATA", str(data_root))
+        if site:
+            patch.setenv("PYTHONPATH", str(site))
+        return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 def failed(data_root, folder, site=None):
     """The probes that fail on a run or submission."""
     done = call(data_root, "verify", folder, "--json", site=site)
-    assert done.returncode in (0, 1), done.stderr
+    assert done.exit_code in (0, 1), done.stderr
     report = json.loads(done.stdout)
     names = {probe["probe"] for probe in report["probes"] if probe["holds"] is False}
-    assert report["holds"] == (not names) == (done.returncode == 0)
+    assert report["holds"] == (not names) == (done.exit_code == 0)
     return names
 
 
 @pytest.fixture(scope="module")
 def packed(tiny_run, data_root, tmp_path_factory):
     out = tmp_path_factory.mktemp("verify") / "submission"
-    assert call(data_root, "pack", tiny_run, "--out", out).returncode == 0
+    assert call(data_root, "pack", tiny_run, "--out", out).exit_code == 0
     return out
 
 
 def test_a_clean_run_passes_every_probe(tiny_run, data_root):
     done = call(data_root, "verify", tiny_run)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.exit_code == 0, done.stdout + done.stderr
     assert "Every probe holds." in done.stdout
     words = [line.split() for line in done.stdout.splitlines()]
     from golfzoo.verify.verdict import MEANINGS
@@ -73,7 +72,7 @@ def test_a_clean_submission_passes_and_is_scored_by_its_own_code_too(packed, dat
 
 def test_without_isolation_or_adaptor_it_passes_too(tiny_run, data_root, tmp_path):
     flat = ("eval.isolate_documents=false", "eval.stride=64", "adaptor.use=none")
-    assert call(data_root, "run", tiny_run / "record.toml", *flat, "--out", tmp_path / "run").returncode == 0
+    assert call(data_root, "run", tiny_run / "record.toml", *flat, "--out", tmp_path / "run").exit_code == 0
     assert failed(data_root, tmp_path / "run") == set()
 
 
@@ -85,7 +84,7 @@ def run_cheat(install, tmp_path, data_root, kind, body):
     site = tmp_path / "site-zoo-cheat"
     (tmp_path / "cheat.toml").write_text(TINY_RECORD)
     done = call(data_root, "run", tmp_path / "cheat.toml", f"{kind}.use=cheat", "--out", tmp_path / "run", site=site)
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     return failed(data_root, tmp_path / "run", site)
 
 
@@ -192,7 +191,7 @@ def run_on(root, tmp_path, dataset, tokenizer):
     record = TINY_RECORD.replace('"tiny"\ntok', f'"{dataset}"\ntok').replace("tiny_384_bpe.model", tokenizer)
     (tmp_path / "other.toml").write_text(record)
     done = call(root, "run", tmp_path / "other.toml", "--out", tmp_path / "run")
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     return failed(root, tmp_path / "run")
 
 
@@ -264,14 +263,14 @@ def test_a_token_of_the_validation_text_is_noticed(packed, data_root, tmp_path):
 
 def test_what_cannot_be_verified_is_said_plainly(data_root, tmp_path, packed):
     done = call(data_root, "verify", tmp_path)
-    assert (done.returncode, done.stderr) == (2, f"golfzoo: {tmp_path}: has no artifact.golf\n")
+    assert (done.exit_code, done.stderr) == (2, f"golfzoo: {tmp_path}: has no artifact.golf\n")
     folder = shutil.copytree(packed, tmp_path / "copy")
     (folder / "submission.json").write_text("{}")
     done = call(data_root, "verify", folder)
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert "submission.json: val_bpb: Field required" in done.stderr
     shutil.copy(packed / "submission.json", folder)
     (folder / "train_gpt.py").write_text("print('hello')")
     done = call(data_root, "verify", folder)
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert "not a packed golfzoo submission" in done.stderr

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from golfzoo.engine.parts import namespace
-from golfzoo.testing import check_plugin
 from golfzoo_gptq.decoder import ROWS, STEP, row_steps, unions
 from golfzoo_gptq.quantizer import to_exponents
 from golfzoo_gptq.rounding import factorize, round_with_feedback, to_nearest
@@ -52,10 +51,6 @@ def optimal_brain_quantizer(weight, hessian, steps, damp):
         weight[:, left] -= error[:, None] * inverse[0][None]
         left = left[1:]
     return codes
-
-
-def test_the_plugin_keeps_its_promises():
-    check_plugin("gptq", {name: {"knob": 0.3} for name in ("gptq", "gptq_fisher", "gptq_trellis")})
 
 
 @pytest.mark.parametrize("block", [7, 128])
