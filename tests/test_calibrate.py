@@ -83,6 +83,14 @@ def test_hessians_and_fisher_information():
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
+def test_in_bfloat16_the_sums_are_float32():
+    needs = {"hessian": 512 * 20, "fisher": 512 * 20}
+    exact = calibrate(Tied(), {}, needs, Text(), 0, WORLD)
+    for name, statistic in calibrate(Tied(), {}, needs, Text(), 0, World(0, 1, WORLD.device, bf16=True)).items():
+        assert statistic.dtype == torch.float32
+        assert (statistic - exact[name]).norm() < 0.01 * exact[name].norm()
+
+
 def test_the_same_seed_gives_the_same_statistics():
     runs = [calibrate(Tied(), {}, {"hessian": 600, "fisher": 600}, Text(), seed, WORLD) for seed in (1, 1, 2)]
     assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])

@@ -19,6 +19,26 @@ def result_of(folder):
     return json.loads((folder / "result.json").read_text())
 
 
+@pytest.mark.parametrize(
+    "swaps",
+    [
+        (),
+        ("quantizer.use=int6", "quantizer.keep_numel=512"),
+        ("quantizer.use=gptq_trellis", "quantizer.keep_numel=512", "compressor.use=rans"),
+    ],
+)
+def test_in_bfloat16_a_run_comes_to_nearly_the_same(golfzoo, tiny_record, tiny_run, tmp_path, swaps):
+    """As on CUDA: the embedding in bfloat16, everything else computed in it under autocast."""
+    bf16 = ("train.precision=bf16", *swaps, "--out", tmp_path / "run")
+    status, output = golfzoo("run", tiny_record, *bf16)
+    assert status == 0, output
+    result, expected = result_of(tmp_path / "run"), result_of(tiny_run)
+    assert load_file(tmp_path / "run" / "weights.safetensors")["tok_emb.weight"].dtype == torch.bfloat16
+    for stage, score in result["stages"].items():
+        assert score["val_bpb"] == pytest.approx(expected["stages"][stage]["val_bpb"], abs=0.1), stage
+    assert golfzoo("verify", tmp_path / "run")[0] == 0
+
+
 def test_the_folder_of_a_run(tiny_run):
     names = {path.name for path in tiny_run.iterdir()}
     assert names == {

@@ -101,8 +101,9 @@ def _listening(model: nn.Module, sums: Sums, kind: str) -> Iterator[None]:
                     lambda g: add(f"lookup/{name}", _by_row(g.float().square().mean(-1).flatten(), ids, rows))
                 )
         elif kind == "hessian":
-            x = args[0].detach().flatten(0, -2).float()
-            add(f"hessian/{name}", x.mT @ x)
+            with torch.autocast(output.device.type, enabled=False):  # it would compute and add up in bfloat16
+                x = args[0].detach().flatten(0, -2).float()
+                add(f"hessian/{name}", x.mT @ x)
         elif output.requires_grad:
             output.register_hook(lambda g: add(f"fisher/{name}", g.float().square().flatten(0, -2).sum(0)))
 

@@ -4,11 +4,15 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
+
+# The others wait for the first process while it quantizes, which may take longer than NCCL's own ten minutes.
+_PATIENCE = timedelta(hours=3)
 
 
 @dataclass(frozen=True)
@@ -76,9 +80,9 @@ def join(precision: str) -> Iterator[World]:
         yield World(0, 1, device, bf16)
         return
     if cuda:
-        dist.init_process_group("nccl", device_id=device)
+        dist.init_process_group("nccl", device_id=device, timeout=_PATIENCE)
     else:
-        dist.init_process_group("gloo")
+        dist.init_process_group("gloo", timeout=_PATIENCE)
     try:
         yield World(rank, size, device, bf16, dist.group.WORLD)
     finally:
