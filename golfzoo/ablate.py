@@ -2,7 +2,7 @@
 
 runs/<record>-ablation-<8 hex>/       the same command finds it again, and goes on with it
   ablation.json                       the plan, and the table once cells are done
-  cells/<change>-seed-<seed>/         a run's folder for every cell
+  cells/<change>-seed-<seed>-<6 hex>/ a run's folder for every cell
 """
 
 import hashlib
@@ -99,8 +99,10 @@ def _identity(cells: list[tuple[str, Record]]) -> str:
 
 
 def _slug(name: str, record: Record) -> str:
+    """A name that people can read, and of a length that file systems take; the hash tells apart what it makes alike."""
     change = "record" if name == ALONE else re.sub(r"[^A-Za-z0-9.=_-]+", "_", name)
-    return f"{change[:120]}-seed-{record.tables['train']['seed']}"
+    identity = hashlib.sha256(record.to_toml().encode()).hexdigest()[:6]
+    return f"{change[:100]}-seed-{record.tables['train']['seed']}-{identity}"
 
 
 # ---- running it -----------------------------------------------------------------------------------------------------

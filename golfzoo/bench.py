@@ -13,21 +13,17 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from golfzoo.engine.artifact import decode_model, encode_model, on_meta
+from golfzoo.engine.artifact import decode_model, encode_model
 from golfzoo.engine.batches import TrainingText
 from golfzoo.engine.calibrate import calibrate
-from golfzoo.engine.data import data_paths
 from golfzoo.engine.distributed import World
 from golfzoo.engine.evaluate import evaluate, flat_walk
-from golfzoo.engine.model import build_model, load_weights
+from golfzoo.engine.model import load_weights
 from golfzoo.engine.parts import Parts, namespace
-from golfzoo.engine.run import open_text
+from golfzoo.engine.run import set_up
 from golfzoo.engine.train import (
     accumulate,
-    check_batch,
-    check_optimizers,
     parallel,
-    seed_everything,
     training_seconds,
     update,
 )
@@ -53,14 +49,7 @@ def bench(record: Record, world: World, repeats: int, tokens: int | None, say: S
     """
     plan = namespace(record.tables)
     parts = bind_parts(record)
-    check_batch(plan.train, world.size)
-    tokenizer, text = open_text(plan)
-    stream = TrainingText(data_paths(plan.data)[0], tokenizer, plan.train, world)
-    seed_everything(plan.train.seed)
-    model, roles = build_model(parts.architecture, tokenizer.vocab_size, world)
-    template = on_meta(model.state_dict())
-    optimizers = parts.optimizer(parameters=dict(model.named_parameters()), roles=roles, process_group=world.group)
-    check_optimizers(model, optimizers)
+    _, text, stream, model, roles, template, optimizers = set_up(plan, parts, world)
     forward = parallel(model, plan.train, world)
 
     def measure(what: str, work: Callable[[], Any], warmups: int) -> list[float]:

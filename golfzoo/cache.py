@@ -11,18 +11,19 @@ import json
 import os
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from golfzoo.pack import closure, code_hashes, requirements
+from golfzoo.pack import closure, pack_code, requirements
 from golfzoo.record import Record
 
 # What each stage does not depend on, of the [train] table.
 _ONLY_SHOWN = ("log_every", "val_every", "checkpoint_seconds")
 
 _ENGINE = {
-    "train": ["golfzoo.engine.train", "golfzoo.engine.batches", "golfzoo.engine.model"],
+    "train": ["golfzoo.engine.train", "golfzoo.engine.batches", "golfzoo.engine.model", "golfzoo.engine.evaluate"],
     "calibrate": ["golfzoo.engine.calibrate"],
     "quantize": ["golfzoo.engine.calibrate", "golfzoo.engine.fit"],
     "compress": ["golfzoo.engine.artifact"],
@@ -60,20 +61,23 @@ class Cache:
         try:
             facts = json.loads((folder / "facts.json").read_text())
             data = (folder / "tensors.safetensors").read_bytes()
+            os.utime(folder)
         except (OSError, ValueError):
             return None
         if hashlib.sha256(data).hexdigest() != facts.get("tensors_sha256"):
             shutil.rmtree(folder, ignore_errors=True)
             return None
-        os.utime(folder)
         tensors = safetensors.torch.load(data)
         return {name: tensors[name] for name in facts["names"]}, facts
 
-    def save(self, stage: str, fingerprint: str, tensors: dict[str, Any], facts: dict[str, Any]) -> None:
+    def save(
+        self, stage: str, fingerprint: str, tensors: dict[str, Any], facts: dict[str, Any], replace: bool = False
+    ) -> None:
+        """Keep a result. What is there already stays, unless told to `replace` it."""
         import safetensors.torch
 
         folder = self.root / stage / fingerprint
-        if folder.exists():
+        if folder.exists() and not replace:
             return
         partial = folder.with_name(f".{fingerprint}.partial-{os.getpid()}")
         partial.mkdir(parents=True, exist_ok=True)
@@ -83,7 +87,11 @@ class Cache:
             # The file sorts its tensors; an artifact depends on the order in which its quantizer gave them.
             described = {**facts, "names": list(tensors), "tensors_sha256": hashlib.sha256(data).hexdigest()}
             (partial / "facts.json").write_text(json.dumps(described))
+            shutil.rmtree(folder, ignore_errors=True)
             os.replace(partial, folder)
+        except OSError:
+            if not folder.exists():  # if it does, another run was quicker
+                raise
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
@@ -100,8 +108,10 @@ class Cache:
         for folder in self.root.glob("*/[!.]*"):
             facts = self.has(folder.parent.name, folder.name)
             if facts is not None:
-                size = sum(file.stat().st_size for file in folder.iterdir())
-                found.append(Entry(folder.parent.name, folder.name, folder, size, folder.stat().st_mtime, facts))
+                with suppress(FileNotFoundError):  # another process may be removing it
+                    size = sum(file.stat().st_size for file in folder.iterdir())
+                    used = folder.stat().st_mtime
+                    found.append(Entry(folder.parent.name, folder.name, folder, size, used, facts))
         return sorted(found, key=lambda entry: entry.used)
 
     def prune(self, max_bytes: int | None = None, older_than_days: float | None = None) -> list[Entry]:
@@ -113,7 +123,7 @@ class Cache:
             too_old = older_than_days is not None and time.time() - entry.used > older_than_days * 86400
             too_much = max_bytes is not None and total > max_bytes
             if too_old or too_much:
-                shutil.rmtree(entry.path)
+                shutil.rmtree(entry.path, ignore_errors=True)
                 total -= entry.size
                 removed.append(entry)
         for leftover in self.root.glob("*/.*.partial-*"):
@@ -132,7 +142,8 @@ class Fingerprints:
         self.known: dict[tuple[str, str], str] = {}
 
     def of(self, stage: str, key: str = "") -> str:
-        """The fingerprint of a stage; of one that scores, for the weights whose hash is `key`."""
+        """The fingerprint of a stage. `key` is the hash of the weights that it was given, and of all else that it was
+        given and the record does not tell; training has none."""
         if (stage, key) not in self.known:
             self.known[stage, key] = self._compute(stage, key)
         return self.known[stage, key]
@@ -143,18 +154,19 @@ class Fingerprints:
             settings = {name: value for name, value in tables["train"].items() if name not in _ONLY_SHOWN}
             parts: list[Any] = [settings, self.dataset, self._code(stage, "architecture", "optimizer")]
         elif stage == "quantize":
-            parts = [self.of("train"), self._code(stage, "quantizer")]
+            parts = [self.of("train"), key, self._code(stage, "quantizer")]
             if tables["size"]["fit"]:
-                parts += [tables["size"], self._code("compress", "compressor"), code_hashes(self.record)]
+                parts += [tables["size"], self._code("compress", "compressor"), len(pack_code(self.record))]
         elif stage == "calibrate":
             parts = [self.of("train"), key, self._code(stage, "architecture")]
         elif stage == "compress":
-            parts = [self.of("quantize"), self._code(stage, "compressor")]
+            parts = [self.of("quantize", key), self._code(stage, "compressor")]
         else:
             parts = [key, self.dataset["tokenizer"], self.dataset["val"], self._code(stage, "architecture")]
             train = tables["train"]
             if stage == "eval":
-                parts += [tables["eval"], train["seed"], train["precision"], self._code(stage, "adaptor")]
+                walk = {name: value for name, value in tables["eval"].items() if name != "max_seconds"}
+                parts += [walk, train["seed"], train["precision"], self._code(stage, "adaptor")]
             else:
                 parts += [train["seq_len"], train["micro_batch_tokens"], train["precision"]]
         text = json.dumps([stage, self.machine, *parts], sort_keys=True)

@@ -19,7 +19,7 @@ from typing import Any
 
 from golfzoo.corpus.check import list_datasets
 from golfzoo.engine.data import data_root
-from golfzoo.launch import cores, has_cuda
+from golfzoo.launch import cores, driver_has_cuda, has_cuda
 from golfzoo.pair import all_reduce
 from golfzoo.zoo import discover
 
@@ -164,7 +164,7 @@ def check_gpus() -> Iterator[str]:
 
     if not torch.cuda.is_available():
         yield "none that torch can use"
-        if has_cuda():
+        if driver_has_cuda():
             why = f"was built for CUDA {torch.version.cuda}" if torch.version.cuda else "was built without CUDA"
             yield Fault(f"the driver has a CUDA device, and torch cannot use it: it {why}")
         return

@@ -6,6 +6,7 @@ import re
 import signal
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -153,7 +154,7 @@ class KeptStages(Stages):
         if stage == "train":
             facts |= {"curves": self.journal.curves(), "journal": self.journal.position()}
         try:
-            self.cache.save(stage, self.fingerprints.of(stage, key), tensors, facts)
+            self.cache.save(stage, self.fingerprints.of(stage, key), tensors, facts, replace=self.fresh)
         except OSError as error:
             self._warn(f"stage {stage} could not be kept for other runs: {error.strerror}")
 
@@ -176,7 +177,8 @@ class KeptStages(Stages):
     def checkpoint(self, step: int, state: dict[str, Any]) -> None:
         """Written from a thread, while training goes on; a failure is a warning, and the one before stays."""
         self.finish_writing()
-        self.writing = self.writer.submit(self._write, step, {**state, "journal": self.journal.position()})
+        state |= {"journal": self.journal.position(), "fingerprint": self.fingerprints.of("train")}
+        self.writing = self.writer.submit(self._write, step, state)
 
     def finish_writing(self) -> None:
         if self.writing is not None:
@@ -188,17 +190,31 @@ class KeptStages(Stages):
         self._remove_checkpoints(keep=0)
 
     def checkpoints(self) -> list[int]:
-        return sorted(self._own_checkpoints())
+        whole = []
+        for step, path in sorted(self._own_checkpoints().items()):
+            if zipfile.is_zipfile(path):  # as torch writes them; a file that was cut short is none
+                whole.append(step)
+            else:
+                self._warn(f"{path} is damaged, and not used")
+        return whole
 
     def resume(self, step: int) -> dict[str, Any]:
+        own = self._own_checkpoints()
+        for later in [each for each in own if each > step]:  # other processes did not come as far
+            own[later].unlink()
         if step == 0:
             self.journal.rewind(0)
             return {}
-        path = self._own_checkpoints()[step]
+        path = own[step]
         try:
             state = torch.load(path, "cpu", weights_only=True)
         except Exception as error:
-            raise RunError(f"{path}: cannot be read: {error}") from None
+            raise RunError(f"{path}: cannot be read: {error}; without it, the one before is gone on from") from None
+        if state["fingerprint"] != self.fingerprints.of("train"):
+            raise RunError(
+                f"{path}: belongs to a training with another record, other code, data or libraries than are here now; "
+                "bring them back, or start a new run"
+            )
         self.journal.rewind(state["journal"])
         return state
 
@@ -233,6 +249,11 @@ class KeptStages(Stages):
     def stop_signal(self) -> int:
         self.stop.listened_to = True
         return self.stop.signal_number
+
+    def stop_listening(self) -> None:
+        self.stop.listened_to = False
+        if self.stop.signal_number:
+            raise Interrupted(self.stop.signal_number)
 
     def _warn(self, text: str) -> None:
         self.journal.emit({"event": "note", "text": f"warning: {text}"})

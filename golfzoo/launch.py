@@ -1,6 +1,7 @@
 """Starting a run: what is asked for, whether it can start, and a run in this process. Several are elastic.py's."""
 
 import ctypes
+import importlib.util
 import json
 import os
 import re
@@ -23,7 +24,15 @@ Listener = Callable[[dict[str, Any]], None]
 
 
 def has_cuda() -> bool:
-    """Whether there is a CUDA device, asked of the driver: importing torch to find out takes seconds."""
+    """Whether there is a CUDA device and a torch that was built for one. Importing torch to find out takes seconds."""
+    torch = importlib.util.find_spec("torch")
+    version = Path(torch.origin).with_name("version.py") if torch and torch.origin else None
+    built_without = version and version.exists() and re.search(r"^cuda\b.*= None", version.read_text(), re.MULTILINE)
+    return not built_without and driver_has_cuda()
+
+
+def driver_has_cuda() -> bool:
+    """Whether the driver has a CUDA device, for whatever torch there is."""
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
         count = ctypes.c_int(0)
@@ -38,7 +47,7 @@ def device_name() -> str:
         return "cpu"
     import torch
 
-    return torch.cuda.get_device_name()
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 def joined_rank() -> int | None:

@@ -38,7 +38,8 @@ _,*t=lzma.decompress("PAYLOAD".encode("latin1"),3,None,FILTERS).decode().split("
 r,s=json.loads(_),dict(zip(t[::2],t[1::2]))
 class L(a.MetaPathFinder,a.InspectLoader):
  def find_spec(o,n,p,t=None):
-  if n in s or any(m.startswith(n+".")for m in s):return u.spec_from_loader(n,o,is_package=n not in s)
+  k=any(m.startswith(n+".")for m in s)
+  if k or n in s:return u.spec_from_loader(n,o,is_package=k)
  def get_source(o,n):return s.get(n,"")
  def exec_module(o,m):
   n=m.__name__;x=s.get(n,"");f=m.__file__=__file__+"/"+n.replace(".","/")+".py"
@@ -94,7 +95,7 @@ def requirements(modules: dict[str, Path]) -> list[str]:
     roots = {
         imported.partition(".")[0]
         for name, path in modules.items()
-        for imported in imported_names(name, path.read_text())
+        for imported in imported_names(_package(name, path), path.read_text())
     }
     names = {owners[root][0] for root in roots - own - sys.stdlib_module_names if root in owners}
     return sorted(f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in names)
@@ -133,22 +134,27 @@ def closure(entries: list[str]) -> dict[str, Path]:
             raise PluginError(f"module {name!r} has no Python source, so it cannot ship in a submission")
         found[name] = Path(spec.origin)
         own = (name.partition(".")[0] + ".", "golfzoo.engine.")
-        for imported in imported_names(name, found[name].read_text()):
+        for imported in imported_names(_package(name, found[name]), found[name].read_text()):
             if imported.startswith(own):
                 # `from package import module` and `from module import name` look alike.
                 pending.append(imported if _is_module(imported) else imported.rpartition(".")[0])
     return dict(sorted(found.items()))
 
 
+def _package(name: str, path: Path) -> str:
+    """What a module's relative imports start from."""
+    return name if path.name == "__init__.py" else name.rpartition(".")[0]
+
+
 @functools.cache
-def imported_names(name: str, source: str) -> set[str]:
-    """Every module, and every name from one, that a module imports when it runs, wherever in it."""
+def imported_names(package: str, source: str) -> set[str]:
+    """Every module, and every name from one, that a module of a package imports when it runs, wherever in it."""
     names = set()
     for node in ast.walk(ast.parse(strip(source))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            base = importlib.util.resolve_name("." * node.level + (node.module or ""), name.rpartition(".")[0])
+            base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
             names |= {f"{base}.{alias.name}" for alias in node.names}
     return names
 

@@ -3,6 +3,7 @@
 The first process writes the files of the run's folder.
 """
 
+import json
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -37,6 +38,9 @@ def work(
 
     A run that was interrupted goes on where its last checkpoint was made. `fresh`: take nothing over from other runs.
     """
+    before = _environment_before(folder)
+    if before.get("processes", world.size) != world.size:
+        raise RunError(f"{folder}: the run has {before['processes']} processes, and now there are {world.size}")
     first = world.rank == 0
     device = torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "cpu"
     plan = namespace(record.tables)
@@ -54,10 +58,11 @@ def work(
     with stop.installed(), Journal(folder if first else None, [listen] if listen else []) as journal:
         loggers = Loggers(journal)
         try:
+            fresh = fresh or before.get("fresh", False)  # what it was started with, it goes on with
             result["dataset"] = fingerprint(*data_paths(plan.data))
             if first:
                 environment = describe_environment(record, device, world.size)
-                environment |= {"dataset": result["dataset"], "code": code_hashes(record)}
+                environment |= {"fresh": fresh, "dataset": result["dataset"], "code": code_hashes(record)}
                 write_json(folder / "env.json", environment)
                 loggers.open(record, folder)
             prints = Fingerprints(record, result["dataset"], device, world.size)
@@ -89,6 +94,14 @@ def work(
                 with suppress(OSError):
                     loggers.finish(result)
     return result
+
+
+def _environment_before(folder: Path) -> dict[str, Any]:
+    """What env.json says of a run that goes on; {} where it is new."""
+    try:
+        return dict(json.loads((folder / "env.json").read_text()))
+    except (OSError, ValueError):
+        return {}
 
 
 def score(record: Record, path: Path, is_artifact: bool, world: World, listen: Listener) -> dict[str, Any]:

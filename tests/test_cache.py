@@ -65,6 +65,7 @@ def prints(record, zoo, overrides=(), dataset=None, device="cpu", processes=1):
         ("quantizer.keep_numel=100", "quantize compress"),
         ("compressor.use=brotli", "compress"),
         ("eval.stride=16", "eval"),
+        ("eval.max_seconds=1.0", ""),
         ("adaptor.use=none", "eval"),
         ("adaptor.rank=4", "eval"),
     ],
@@ -73,6 +74,20 @@ def test_a_key_changes_the_stages_that_depend_on_it(tiny_record, zoo, change, st
     plain, changed = prints(tiny_record, zoo), prints(tiny_record, zoo, (change,))
     expected = set(stages.split()) | ({"calibrate"} if "train" in stages else set())
     assert {stage for stage in STAGES if plain[stage] != changed[stage]} == expected
+
+
+def test_the_weights_count_and_where_it_is_fitted_the_code_does(tiny_record, zoo):
+    """Two trainings of one record need not end the same: under a wall-clock cap, or on a GPU, they do not."""
+    fitted = ("size.fit=true", "quantizer.use=gptq", "compressor.use=rans")
+    dataset = {"train": "a", "val": "b", "tokenizer": "c"}
+    plain, longer = (
+        Fingerprints(load_record(str(tiny_record), zoo, (*fitted, f"record.summary={text}")), dataset, "cpu", 1)
+        for text in ("s", "a summary that makes train_gpt.py longer, and leaves less for the artifact")
+    )
+    assert plain.of("train") == longer.of("train")
+    assert plain.of("quantize", "a") != longer.of("quantize", "a")
+    for stage in STAGES:
+        assert (plain.of(stage, "a") == plain.of(stage, "b")) == (stage == "train")
 
 
 def test_data_device_and_processes_count(tiny_record, zoo):

@@ -140,6 +140,52 @@ def test_packing_twice_gives_the_same_bytes_and_overwrites_nothing(packed, tiny_
     assert "exists already" in output
 
 
+PACKAGED = {
+    "__init__.py": """
+from golfzoo import Component, Config, hookimpl
+
+@hookimpl
+def golfzoo_compressors():
+    target = "golfzoo_boxed.body:Boxed"
+    return [Component(kind="compressor", name="boxed", config=Config, target=target, summary="")]
+""",
+    "body/__init__.py": "from .inner import Boxed\n",
+    "body/inner.py": """
+import zlib
+from ..level import LEVEL
+
+class Boxed:
+    def __init__(self, config): ...
+    def compress(self, data): return zlib.compress(data, LEVEL)
+    def decompress(self, data, max_bytes): return zlib.decompress(data)
+""",
+    "level.py": "LEVEL = 7\n",
+}
+
+
+def test_a_body_may_be_a_package(tiny_record, bare_site, data_root, tmp_path, monkeypatch):
+    site = tmp_path / "site"
+    for name, source in PACKAGED.items():
+        (site / "golfzoo_boxed" / name).parent.mkdir(parents=True, exist_ok=True)
+        (site / "golfzoo_boxed" / name).write_text(source)
+    info = site / "boxed-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: boxed\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[golfzoo]\nboxed = golfzoo_boxed\n")
+    monkeypatch.syspath_prepend(str(site))
+    from golfzoo.zoo import discover
+
+    record = load_record(str(tiny_record), discover(), ("compressor.use=boxed", "train.iterations=1"))
+    assert {"golfzoo_boxed.body", "golfzoo_boxed.body.inner", "golfzoo_boxed.level"} <= set(shipped_modules(record))
+    (tmp_path / "train_gpt.py").write_bytes(pack_code(record))
+    run_bare = {"cwd": tmp_path, "capture_output": True, "text": True}
+    environment = {**os.environ, "PYTHONPATH": str(bare_site), "GOLFZOO_DATA": str(data_root)}
+    done = subprocess.run([sys.executable, "-S", "train_gpt.py"], env=environment, **run_bare)
+    assert done.returncode == 0, done.stderr
+    done = subprocess.run([sys.executable, "-S", "train_gpt.py", "--unpack", "u"], env=environment, **run_bare)
+    assert (tmp_path / "u" / "golfzoo_boxed" / "body" / "__init__.py").exists()
+
+
 def test_the_default_plugins_pack_small(zoo):
     code = pack_code(load_record(str(ROOT / "records" / "baseline.toml"), zoo))
     assert len(code) <= 24_000

@@ -89,7 +89,7 @@ def names(output):
 def test_the_table_shows_every_run(here, golfzoo):
     status, output = golfzoo("runs")
     assert status == 0, output
-    for word in ("grid/cells/record-seed-1337", "tiny-evil", "damaged", "unfinished", "failed", "completed"):
+    for word in ("grid/cells/record-seed-1337-", "tiny-evil", "damaged", "unfinished", "failed", "completed"):
         assert word in output
     assert "7 of 7 runs" in output
     rows = {row["name"]: row for row in json.loads(golfzoo("runs", "--json")[1])}
@@ -104,7 +104,8 @@ def test_the_table_shows_every_run(here, golfzoo):
 
 
 def test_the_table_is_filtered_and_sorted(here, golfzoo):
-    without = "grid/cells/adaptor.use=none-seed-1337"
+    [without] = [name for name in names(golfzoo("runs", "--json")[1]) if "/adaptor.use=none-" in name]
+    assert re.fullmatch("grid/cells/adaptor.use=none-seed-1337-[0-9a-f]{6}", without)
     assert names(golfzoo("runs", "--filter", "GRID", "--sort", "name", "--json")[1])[0] == without
     assert names(golfzoo("runs", "--filter", "status=failed", "--json")[1]) == ["failed"]
     assert names(golfzoo("runs", "--filter", "adaptor.use=none", "--json")[1]) == [without]

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -24,13 +25,13 @@ processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(["golfzoo.cli", "golfzoo.worker", "golfzoo.zoo"])
 
 
-def command(arguments, data_root, output):
+def command(arguments, environment, output):
     """One golfzoo command, as a process of its own."""
     import torch
 
     from golfzoo.cli import main
 
-    os.environ["GOLFZOO_DATA"] = str(data_root)
+    os.environ |= environment
     torch.set_num_threads(1)
     with open(output, "a") as file:
         sys.stdout = sys.stderr = file
@@ -42,7 +43,8 @@ def start(data_root, tmp_path_factory):
     output = tmp_path_factory.mktemp("output") / "output.txt"
 
     def start_(*arguments):
-        process = processes.Process(target=command, args=(arguments, data_root, output))
+        environment = {"GOLFZOO_DATA": str(data_root), "GOLFZOO_CACHE": os.environ["GOLFZOO_CACHE"]}
+        process = processes.Process(target=command, args=(arguments, environment, output))
         process.start()
         return process
 
@@ -173,16 +175,99 @@ def test_what_cannot_be_resumed_is_said(left_alone, tmp_path, golfzoo):
     assert "--resume DIR goes on with the record in DIR" in output
 
 
-def test_a_damaged_checkpoint_is_named(start, left_alone, tmp_path, golfzoo):
+@pytest.fixture(scope="module")
+def killed(start, left_alone, tmp_path_factory):
+    """A run that was killed when it had two checkpoints."""
     plain, _ = left_alone
-    process = start("run", plain / "record.toml", "--fresh", "--out", tmp_path / "run")
-    while process.exitcode is None and not list((tmp_path / "run" / "checkpoints").glob("*.pt")):
+    folder = tmp_path_factory.mktemp("killed") / "run"
+    process = start("run", plain / "record.toml", "--fresh", "--out", folder)
+    while process.exitcode is None and len(list((folder / "checkpoints").glob("*.pt"))) < 2:
         time.sleep(0.005)
     process.kill()
     process.join()
-    for path in (tmp_path / "run" / "checkpoints").glob("*.pt"):
-        path.write_bytes(path.read_bytes()[:-100])
-    status, output = golfzoo("run", "--fresh", "--resume", tmp_path / "run")
+    return folder
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(killed, left_alone, tmp_path, golfzoo):
+    folder = shutil.copytree(killed, tmp_path / "run")
+    first, last = sorted((folder / "checkpoints").glob("*.pt"))
+    last.write_bytes(last.read_bytes()[:-100])
+    status, output = golfzoo("run", "--fresh", "--resume", folder)
+    assert status == 0, output
+    assert f"warning: {last} is damaged, and not used" in output.replace("\n", " ")
+    assert f"resumed at step {int(first.name[5:13])}," in output
+    assert_same(folder, left_alone[0])
+
+
+def test_a_checkpoint_of_another_training_is_refused(killed, tmp_path, golfzoo):
+    """Its weights would end up in the cache under the changed record's fingerprint."""
+    folder = shutil.copytree(killed, tmp_path / "run")
+    record = folder / "record.toml"
+    record.write_text(record.read_text().replace("seed = 1337", "seed = 1338"))
+    status, output = golfzoo("run", "--fresh", "--resume", folder)
     assert status == 1
-    assert "golfzoo: " in output
-    assert ".pt: cannot be read" in output
+    assert "belongs to a training with another record, other code, data or libraries" in output
+
+
+def test_more_processes_than_before_are_refused(killed, left_alone, golfzoo):
+    assert golfzoo("run", "--resume", killed, "--nproc", 2) == (
+        2, f"golfzoo: --resume {killed}: the run has 1 processes in all, not 2\n"
+    )  # fmt: skip
+    result = (left_alone[0] / "result.json").read_bytes()
+    assert golfzoo("run", "--resume", left_alone[0], "--nproc", 2)[0] == 2
+    assert (left_alone[0] / "result.json").read_bytes() == result
+
+
+def test_checkpoints_that_other_processes_do_not_have_go(tmp_path):
+    from golfzoo.keep import Journal, KeptStages, Stop
+
+    class Prints:
+        def of(self, stage, key=""):
+            return "print"
+
+    with Journal(tmp_path, []) as journal:
+        stages = KeptStages(tmp_path, 0, None, Prints(), journal, Stop(), False)
+        for step in (3, 5):
+            stages.checkpoint(step, {"step": step})
+        stages.finish_writing()
+        assert stages.checkpoints() == [3, 5]
+        assert stages.resume(3)["step"] == 3
+        assert stages.checkpoints() == [3]
+
+
+def test_after_training_a_signal_ends_the_run_where_it_is(tmp_path):
+    from golfzoo.engine.errors import Interrupted
+    from golfzoo.keep import Journal, KeptStages, Stop
+
+    with Journal(tmp_path, []) as journal:
+        stop = Stop()
+        stages = KeptStages(tmp_path, 0, None, None, journal, stop, False)
+        stages.stop_signal()
+        stop.heard(signal.SIGTERM, None)  # a request: the step is finished first
+        assert stages.stop_signal() == signal.SIGTERM
+        with pytest.raises(Interrupted):  # it came in the last step
+            stages.stop_listening()
+        stages.stop.signal_number = 0
+        stages.stop_listening()
+        with pytest.raises(Interrupted):
+            stop.heard(signal.SIGTERM, None)
+        with pytest.raises(KeyboardInterrupt):
+            stop.heard(signal.SIGINT, None)
+
+
+def test_what_was_started_fresh_goes_on_fresh(start, left_alone, tmp_path):
+    plain, _ = left_alone
+    process = start("run", plain / "record.toml", "--fresh", "--out", tmp_path / "run")
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    while not (metrics.exists() and '"stage": "roundtrip"' in metrics.read_text()):
+        time.sleep(0.005)
+    process.kill()
+    process.join()
+    again = start("run", "--resume", tmp_path / "run")
+    again.join()
+    assert again.exitcode == 0
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    reused = {event["stage"]: event["from"] for event in lines if event["event"] == "reused"}
+    assert reused.keys() >= {"train", "quantize", "compress"}
+    assert set(reused.values()) == {str(tmp_path / "run")}
+    assert_same(tmp_path / "run", plain)

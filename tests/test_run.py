@@ -39,6 +39,20 @@ def test_in_bfloat16_a_run_comes_to_nearly_the_same(golfzoo, tiny_record, tiny_r
     assert golfzoo("verify", tmp_path / "run")[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("adaptor.targets=['c_qq']",), "[adaptor].targets: no linear layer is named 'c_qq'"),
+        (("size.fit=true",), "[size].fit needs a quantizer with a knob, and int8 has none"),
+    ],
+)
+def test_what_cannot_follow_training_is_said_before_it(golfzoo, tiny_record, tmp_path, change, message):
+    status, output = golfzoo("run", tiny_record, *change, "--fresh", "--out", tmp_path / "run")
+    assert status == 1
+    assert message in output.replace("\n", " ")
+    assert not any(event["event"] == "train" for event in events(tmp_path / "run"))
+
+
 def test_the_folder_of_a_run(tiny_run):
     names = {path.name for path in tiny_run.iterdir()}
     assert names == {

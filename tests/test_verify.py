@@ -261,6 +261,19 @@ def test_a_token_of_the_validation_text_is_noticed(packed, data_root, tmp_path):
     assert failed(root, packed)
 
 
+def test_calibration_is_counted_once(tiny_run, zoo, data_root, monkeypatch):
+    """It is on the training clock already."""
+    from golfzoo.verify.paper import check_clocks
+    from golfzoo.verify.subject import read_subject
+
+    monkeypatch.setenv("GOLFZOO_DATA", str(data_root))
+    subject = read_subject(tiny_run, zoo)
+    subject.tables["train"]["max_wallclock_seconds"] = 600.0
+    for trained, holds in ((599.0, True), (700.0, False)):
+        subject.claim["seconds"] |= {"train": trained, "calibrate": 20.0}
+        assert check_clocks(subject).holds == holds
+
+
 def test_what_cannot_be_verified_is_said_plainly(data_root, tmp_path, packed):
     done = call(data_root, "verify", tmp_path)
     assert (done.exit_code, done.stderr) == (2, f"golfzoo: {tmp_path}: has no artifact.golf\n")

@@ -138,8 +138,12 @@ def _known(record: Any, nproc: int, dataset: Any) -> list[str]:
 
     if dataset is None:
         return []
-    prints = Fingerprints(record, dataset, device_name(), nproc)
-    return [stage for stage in ("train", "quantize", "compress") if Cache().has(stage, prints.of(stage))]
+    prints, cache = Fingerprints(record, dataset, device_name(), nproc), Cache()
+    trained = cache.has("train", prints.of("train"))
+    if trained is None:
+        return []
+    key = trained["weights_sha256"]
+    return ["train", *(stage for stage in ("quantize", "compress") if cache.has(stage, prints.of(stage, key)))]
 
 
 def _dataset(record: Any) -> dict[str, Any] | None:

@@ -52,7 +52,10 @@ def run(
         if record or overrides or profile or out:
             raise UsageError("--resume DIR goes on with the record in DIR; give no other, and no --out")
         record, profile = str(resume / "record.toml"), "none"
-        nproc = nproc or launch.processes_of(resume) // nnodes
+        processes = launch.processes_of(resume)
+        if nproc and nproc * nnodes != processes:
+            raise UsageError(f"--resume {resume}: the run has {processes} processes in all, not {nproc * nnodes}")
+        nproc = processes // nnodes
     if record is None:
         raise UsageError("run needs a RECORD, or --resume DIR")
     if nnodes > 1 and not re.fullmatch(r".+:\d+", rdzv_endpoint or ""):

@@ -29,10 +29,7 @@ def calibrate(
 ) -> Sums:
     """The statistics, on the CPU in float32, the same on every process. `needs` has "hessian", "fisher" or both, and
     over how many tokens; the batches are drawn by the seed."""
-    if unknown := sorted(needs.keys() - {"hessian", "fisher"}):
-        raise RunError(f"the quantizer needs {unknown[0]!r}, and calibration gives only hessian and fisher")
-    if "fisher" in needs and not hasattr(model, "logits"):
-        raise RunError("the quantizer needs fisher, and the architecture has no logits(input_ids) to draw labels from")
+    check_needs(needs, model)
     generator = torch.Generator(world.device).manual_seed(seed)
     num_batches = max(1, len(text.stream) // ((text.tokens + 1) * world.size))
     drawn = torch.randperm(num_batches, generator=torch.Generator().manual_seed(seed)).tolist()
@@ -53,6 +50,13 @@ def calibrate(
             for name, total in sums.items():
                 collected[name] = torch.from_numpy(world.sum(total.cpu().numpy())) / seen
     return collected
+
+
+def check_needs(needs: dict[str, int], model: Any) -> None:
+    if unknown := sorted(needs.keys() - {"hessian", "fisher"}):
+        raise RunError(f"the quantizer needs {unknown[0]!r}, and calibration gives only hessian and fisher")
+    if "fisher" in needs and not hasattr(model, "logits"):
+        raise RunError("the quantizer needs fisher, and the architecture has no logits(input_ids) to draw labels from")
 
 
 def _backward_from_own_labels(model: Any, inputs: Tensor, generator: torch.Generator, world: World) -> None:

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from golfzoo.engine.distributed import World
-from golfzoo.engine.errors import RunError
 from golfzoo.engine.stages import Stages
 
 
@@ -20,7 +19,6 @@ def training_state(
     state = {
         "step": step,
         "elapsed": elapsed,
-        "processes": world.size,
         "optimizers": _to_cpu([optimizer.state_dict() for optimizer in optimizers]),
         "rng": _rng_state(world),
     }
@@ -31,10 +29,7 @@ def find_checkpoint(stages: Stages, world: World) -> dict[str, Any]:
     """This process's share of the latest checkpoint that every process has; {} where there is none."""
     steps = world.everyone(stages.checkpoints())
     common = set(steps[0]).intersection(*steps[1:])
-    state = stages.resume(max(common, default=0))
-    if state and state["processes"] != world.size:
-        raise RunError(f"the checkpoint is of {state['processes']} processes, and this run has {world.size}")
-    return state
+    return stages.resume(max(common, default=0))
 
 
 def set_rng_state(state: dict[str, Any], world: World) -> None:

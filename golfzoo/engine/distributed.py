@@ -11,19 +11,24 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-# The others wait for the first process while it quantizes, which may take longer than NCCL's own ten minutes.
+from golfzoo.engine.errors import RunError
+
+# The others wait for the first process while it quantizes. That may take longer than NCCL's ten minutes, after which
+# something is wrong everywhere else.
 _PATIENCE = timedelta(hours=3)
 
 
 @dataclass(frozen=True)
 class World:
-    """`rank` of `size` processes; `group` is None for one alone. `bf16`: compute in bfloat16 under autocast."""
+    """`rank` of `size` processes; `bf16`: compute in bfloat16 under autocast. `group` is None for one alone, as is
+    `patient`, the same processes waiting for each other on their CPUs, and for longer."""
 
     rank: int
     size: int
     device: torch.device
     bf16: bool
     group: Any = None
+    patient: Any = None
 
     def autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
@@ -62,7 +67,7 @@ class World:
         if self.group is None:
             return value
         box = [value]
-        dist.broadcast_object_list(box, src=0, group=self.group, device=self.device)
+        dist.broadcast_object_list(box, src=0, group=self.patient)
         return box[0]
 
 
@@ -71,7 +76,12 @@ def join(precision: str) -> Iterator[World]:
     """Join the processes that RANK, WORLD_SIZE and LOCAL_RANK describe; alone where they are not set."""
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     cuda = torch.cuda.is_available()
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
+    device = torch.device("cpu")
+    if cuda:
+        number, there = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+        if number >= there:
+            raise RunError(f"process {number} of this machine has no GPU of its own: there are {there}")
+        device = torch.device("cuda", number)
     bf16 = cuda if precision == "auto" else precision == "bf16"
     if cuda:
         torch.cuda.set_device(device)
@@ -80,10 +90,10 @@ def join(precision: str) -> Iterator[World]:
         yield World(0, 1, device, bf16)
         return
     if cuda:
-        dist.init_process_group("nccl", device_id=device, timeout=_PATIENCE)
+        dist.init_process_group("nccl", device_id=device)
     else:
-        dist.init_process_group("gloo", timeout=_PATIENCE)
+        dist.init_process_group("gloo")
     try:
-        yield World(rank, size, device, bf16, dist.group.WORLD)
+        yield World(rank, size, device, bf16, dist.group.WORLD, dist.new_group(backend="gloo", timeout=_PATIENCE))
     finally:
         dist.destroy_process_group()

@@ -5,7 +5,8 @@ scored in a window of at most `context` tokens that ends with it. Without an ada
 in any grouping. With one, `batch_sequences` documents advance together, one lane each, chunk by chunk: a chunk is
 scored, its scores enter the ledger, and only then may the adaptor learn from that very forward.
 
-Which windows there are, and who scores them in which order, follows from the documents' lengths alone.
+Which windows there are, and who scores them in which order, follows from the documents' lengths and the number of
+processes alone.
 """
 
 from collections.abc import Callable, Iterator

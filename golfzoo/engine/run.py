@@ -10,14 +10,14 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from golfzoo.engine.artifact import decode_model, encode_model, on_meta
 from golfzoo.engine.batches import TrainingText
-from golfzoo.engine.calibrate import calibrate
+from golfzoo.engine.calibrate import calibrate, check_needs
 from golfzoo.engine.clock import Clock, Emit
 from golfzoo.engine.data import ValidationText, data_paths, open_validation
 from golfzoo.engine.distributed import World
@@ -37,19 +37,14 @@ from golfzoo.engine.train import check_batch, check_optimizers, seed_everything,
 def run(
     plan: Any, parts: Parts, world: World, out: Path, code_bytes: int, stages: Stages, emit: Emit
 ) -> dict[str, Any]:
-    """Run a whole record into the folder `out`. Returns what was measured, the same on every process."""
+    """Run a whole record into the folder `out`. Returns what was measured: but for the seconds, the same on every
+    process; the first one's are the run's."""
     clock = Clock(world, emit)
     once = functools.partial(run_once, stages, world, clock)
 
     # ---- the data, the model and its optimizers ---------------------------------------------------------------------
-    check_batch(plan.train, world.size)
-    tokenizer, text = open_text(plan)
-    stream = TrainingText(data_paths(plan.data)[0], tokenizer, plan.train, world)
-    seed_everything(plan.train.seed)
-    model, roles = build_model(parts.architecture, tokenizer.vocab_size, world)
-    template = on_meta(model.state_dict())
-    optimizers = parts.optimizer(parameters=dict(model.named_parameters()), roles=roles, process_group=world.group)
-    check_optimizers(model, optimizers)
+    tokenizer, text, stream, model, roles, template, optimizers = set_up(plan, parts, world)
+    check_parts(model, parts, plan, world)
 
     # ---- train ------------------------------------------------------------------------------------------------------
     flat = flat_walk(plan.train)
@@ -57,11 +52,16 @@ def run(
 
     def train_model() -> Kept:
         trained = train(model, optimizers, stream, plan.train, world, validate, clock, stages)
-        return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}, trained
+        weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+        return weights, trained | {"weights_sha256": digest(weights)}
 
     weights, trained = once("train", train_model)
+    stages.stop_listening()
+    weights_sha256 = trained["weights_sha256"]  # two trainings of one record need not end the same
 
     # ---- calibrate: what the quantizer wants to know, from training batches, on the training clock -------------------
+    needs = dict(getattr(parts.quantizer, "needs", {}))
+
     def collect() -> Kept:
         with clock.stage("calibrate"):
             load_weights(model, weights, "the trained weights")
@@ -69,15 +69,15 @@ def run(
         clock.seconds["train"] += clock.seconds["calibrate"]
         return statistics, {}
 
-    needs = dict(getattr(parts.quantizer, "needs", {}))
-    calibration = [once("calibrate", collect, key=json.dumps(needs))[0]] if needs else []
+    calibration = [once("calibrate", collect, key=weights_sha256 + json.dumps(needs))[0]] if needs else []
 
     # ---- quantize, compress, write: the first process alone ---------------------------------------------------------
     path = out / "artifact.golf"
     if world.rank == 0:
         room = room_to_fit(code_bytes, tokenizer.file_bytes, plan.size)
         quantizer = functools.partial(parts.quantizer.quantize, weights, roles, *calibration)
-        write_whole(path, make_artifact(quantizer, template, roles, parts, room, once, clock))
+        alone = functools.partial(once, key=weights_sha256, alone=True)
+        write_whole(path, make_artifact(quantizer, template, roles, parts, room, alone, clock))
 
     # ---- read the artifact back from the disk: what is scored from here on is what was read --------------------------
     with clock.stage("load"):
@@ -109,6 +109,31 @@ def run(
         "tokens_trained": trained["steps"] * plan.train.batch_tokens,
         "seconds": clock.rounded(),
     }
+
+
+class Setup(NamedTuple):
+    """What a run starts with. `template` has the names, types and shapes of the model's state, on the meta device."""
+
+    tokenizer: Tokenizer
+    text: ValidationText
+    stream: TrainingText
+    model: Any
+    roles: dict[str, str]
+    template: dict[str, torch.Tensor]
+    optimizers: list[torch.optim.Optimizer]
+
+
+def set_up(plan: Any, parts: Parts, world: World) -> Setup:
+    """Open the data, and make the record's model and its optimizers, by the record's seed."""
+    check_batch(plan.train, world.size)
+    tokenizer, text = open_text(plan)
+    stream = TrainingText(data_paths(plan.data)[0], tokenizer, plan.train, world)
+    seed_everything(plan.train.seed)
+    model, roles = build_model(parts.architecture, tokenizer.vocab_size, world)
+    template = on_meta(model.state_dict())
+    optimizers = parts.optimizer(parameters=dict(model.named_parameters()), roles=roles, process_group=world.group)
+    check_optimizers(model, optimizers)
+    return Setup(tokenizer, text, stream, model, roles, template, optimizers)
 
 
 def summarize(trained: dict[str, Any], roundtrip: dict[str, Any], final: dict[str, Any]) -> dict[str, Any]:
@@ -153,7 +178,7 @@ def make_artifact(
     def fitted(room: int) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         num_weights = sum(tensor.numel() for tensor in template.values())
         fit = functools.partial(fit_knob, lambda knob: len(encode(*quantize_at(knob))))
-        knob = knob_of(parts)
+        knob = float(parts.quantizer.knob)
         if hasattr(parts.quantizer, "draft"):
             parts.quantizer.draft = True
             knob = fit(knob, room, num_weights, clock.emit)
@@ -171,15 +196,21 @@ def make_artifact(
             artifact = encode(quantized, quantization["metadata"])
         return {"artifact": torch.from_numpy(np.frombuffer(artifact, dtype=np.uint8).copy())}, {}
 
-    quantized, quantization = once("quantize", quantize, alone=True)
-    compressed, _ = once("compress", compress, alone=True)
+    quantized, quantization = once("quantize", quantize)
+    compressed, _ = once("compress", compress)
     return compressed["artifact"].numpy().tobytes()
 
 
-def knob_of(parts: Parts) -> float:
-    if not hasattr(parts.quantizer, "knob"):
+def check_parts(model: Any, parts: Parts, plan: Any, world: World) -> None:
+    """See before training that what comes after it can be done with these components."""
+    if plan.size.fit and not hasattr(parts.quantizer, "knob"):
         raise RunError(f"[size].fit needs a quantizer with a knob, and {parts.names['quantizer']} has none")
-    return float(parts.quantizer.knob)
+    check_needs(dict(getattr(parts.quantizer, "needs", {})), model)
+    if parts.adaptor:
+        devices = [world.device] if world.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):  # an adaptor that draws numbers must not change the training
+            parts.adaptor.start(model, 1)
+            parts.adaptor.finish()
 
 
 def open_text(plan: Any) -> tuple[Tokenizer, ValidationText]:

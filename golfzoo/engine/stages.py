@@ -11,7 +11,8 @@ Kept = tuple[dict[str, torch.Tensor], dict[str, Any]]
 class Stages:
     """Keeps nothing and knows nothing from before. The host's subclass does both.
 
-    `key` tells results of one stage apart that the record alone does not, such as scores of different weights.
+    `key` tells results of one stage apart that the record alone does not: it has the hash of the weights that the stage
+    was given.
     """
 
     def load(self, stage: str, key: str = "") -> Kept | None:
@@ -33,5 +34,8 @@ class Stages:
         return {}
 
     def stop_signal(self) -> int:
-        """The number of the signal that asks this process to stop, or 0. Asked after every step."""
+        """The number of the signal that asks this process to stop, or 0. Asked after every step of training."""
         return 0
+
+    def stop_listening(self) -> None:
+        """Training is through and kept: whoever asks to stop need not wait any more."""

@@ -42,8 +42,9 @@ def start(file: Path, record: dict[str, Any], out: Path, only_score: bool) -> No
     for kind, target in record["targets"].items():
         module, _, name = target.partition(":")
         targets[kind] = getattr(importlib.import_module(module), name)
-    plan, parts = namespace(tables), bind(tables, targets)
+    plan = namespace(tables)
     with join(plan.train.precision) as world:
+        parts = bind(tables, targets)
 
         def emit(event: dict[str, Any]) -> None:
             line = describe(event)
@@ -64,7 +65,8 @@ def start(file: Path, record: dict[str, Any], out: Path, only_score: bool) -> No
 
 def unpack(folder: Path, record: dict[str, Any], sources: dict[str, str]) -> None:
     for name, source in sources.items():
-        path = folder / (name.replace(".", "/") + ".py")
+        is_package = any(other.startswith(name + ".") for other in sources)
+        path = folder / (name.replace(".", "/") + ("/__init__.py" if is_package else ".py"))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(source)
     (folder / "record.json").write_text(json.dumps(record, indent=1))

@@ -85,8 +85,8 @@ def train(
     """
     micro_steps = settings.batch_tokens // (settings.micro_batch_tokens * world.size)
     resumed = find_checkpoint(stages, world)
-    if "model" in resumed:  # the first process's; the parallel wrapper below hands it to the others
-        model.load_state_dict(resumed["model"])
+    if weights := world.share(resumed.get("model")):  # only the first process's share has them
+        model.load_state_dict(weights)
     forward = parallel(model, settings, world)
 
     # ---- warm-up: real steps that compile and warm everything, then undone ------------------------------------------
@@ -105,6 +105,7 @@ def train(
     cap = training_seconds(settings) or float("inf")
     step, elapsed = resumed.get("step", 0), resumed.get("elapsed", 0.0)  # elapsed: the same on every process
     shown = saved = elapsed
+    mark = time.perf_counter()  # the clock runs from here, and stands still during validation
     if resumed:
         set_rng_state(resumed["rng"], world)
         clock.emit({"event": "note", "text": f"resumed at step {step}, {elapsed:.1f} s into training"})
@@ -114,17 +115,18 @@ def train(
             with clock.stage("validate"):
                 score = validate().brief()
             clock.emit({"event": "val", "step": step, **score, "seconds": elapsed})
+            mark = time.perf_counter()
         if last:
             break
-        started = time.perf_counter()
         multiplier = lr_multiplier(step, elapsed, settings)
         loss = accumulate(forward, text, step, micro_steps, world)
         update(model, optimizers, step, multiplier, settings)
         step += 1
         # One exchange a step: the mean loss, the slowest process's clock, so that all of them see the same schedule and
         # stop at the same step, and whether one of them has been asked to stop.
-        mine = [loss.item(), elapsed + time.perf_counter() - started, stages.stop_signal()]
-        everyone = world.gather(mine)
+        mean_of_mine, now = loss.item(), time.perf_counter()
+        everyone = world.gather([mean_of_mine, elapsed + now - mark, stages.stop_signal()])
+        mark = now
         mean_loss, elapsed, signal_number = float(everyone[:, 0].mean()), everyone[:, 1].max(), everyone[:, 2].max()
         if not np.isfinite(mean_loss):
             raise RunError(f"the loss became {mean_loss} in step {step}; lower the learning rates or clip gradients")
@@ -136,9 +138,7 @@ def train(
             clock.emit({"event": "progress", **event})
             shown = elapsed
         if signal_number or (settings.checkpoint_seconds and elapsed - saved >= settings.checkpoint_seconds):
-            started = time.perf_counter()
             stages.checkpoint(step, training_state(model, optimizers, step, float(elapsed), world))
-            elapsed += world.gather([time.perf_counter() - started]).max()  # checkpoints are on the clock
             saved = elapsed
         if signal_number:
             raise Interrupted(int(signal_number))
@@ -149,11 +149,16 @@ def train(
 def parallel(model: nn.Module, settings: Any, world: World) -> nn.Module:
     """The model as it is called in training: compiled where wanted, its gradients averaged over the processes."""
     wanted = world.device.type == "cuda" if settings.compile == "auto" else settings.compile == "on"
-    forward: Any = torch.compile(model, dynamic=False) if wanted else model
+    forward: Any = model
+    if wanted:
+        torch.compiler.reset()  # it compiles only so many models in one process, and a grid of runs has more
+        forward = torch.compile(model, dynamic=False)
     if world.group is None:
         return forward
     device_ids = [world.device.index] if world.device.type == "cuda" else None
-    return DistributedDataParallel(forward, device_ids=device_ids, broadcast_buffers=False)
+    wrapped = DistributedDataParallel(forward, device_ids=device_ids)
+    wrapped.broadcast_buffers = False  # sent once, by the constructor, and not again in every step
+    return wrapped
 
 
 def accumulate(forward: Any, text: TrainingText, step: int, micro_steps: int, world: World) -> torch.Tensor:

@@ -23,7 +23,7 @@ _DETERMINISM_TOKENS = 50_000
 def check_score(scene: Scene, fresh: Score, shipped: float | None) -> Verdict:
     """`shipped` is what a submission's own train_gpt.py said, in another process."""
     claimed = scene.claim["val_bpb"]
-    tolerance = 1e-6 if scene.exact else 1e-3 * claimed
+    tolerance = scene.repeatability if scene.exact else 1e-3 * claimed
     figure = f"reported {claimed:.8f}, afresh {fresh.val_bpb:.8f}"
     holds = abs(fresh.val_bpb - claimed) <= tolerance and abs(fresh.val_loss - scene.claim["val_loss"]) <= 2 * tolerance
     if shipped is not None:
@@ -201,7 +201,7 @@ def check_determinism(scene: Scene) -> Verdict:
     part = ValidationText(scene.text.tokens[: scene.text.starts[keep] + 1], scene.text.tokenizer)
     first, second = scene.score(part), scene.score(part)
     apart = abs(first.val_bpb - second.val_bpb)
-    return Verdict("determinism", apart <= 1e-6, f"{apart:.2g} apart over {part.num_targets:,} tokens")
+    return Verdict("determinism", apart <= scene.repeatability, f"{apart:.2g} apart over {part.num_targets:,} tokens")
 
 
 def _around(text: ValidationText, bounds: np.ndarray, cuts: list[int]) -> tuple[np.ndarray, np.ndarray]:

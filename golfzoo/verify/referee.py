@@ -13,7 +13,7 @@ from typing import Any
 from golfzoo.engine.data import data_paths
 from golfzoo.engine.parts import namespace
 from golfzoo.engine.shards import find_shards
-from golfzoo.launch import has_cuda
+from golfzoo.launch import device_name
 from golfzoo.verify.paper import check_clocks, check_leak, check_seeds, check_size
 from golfzoo.verify.subject import Subject, own_engine, read_subject, same_conditions
 from golfzoo.verify.verdict import MEANINGS, Verdict
@@ -38,7 +38,7 @@ def verify(folder: Path, zoo: Zoo) -> tuple[list[Verdict], list[str]]:
         if not offline:
             notes.append("this system does not let a process be cut off from the network; the fresh process was not")
         shipped = _score_by_own_code(place, subject, offline) if subject.sources is not None else None
-        exact = same_conditions(subject, _device())
+        exact = same_conditions(subject, device_name())
         task = {
             "tables": subject.tables,
             "targets": subject.targets,
@@ -101,15 +101,6 @@ def _without_network() -> list[str]:
         if subprocess.run([*command, "true"], capture_output=True).returncode == 0:
             return command
     return []
-
-
-def _device() -> str:
-    """The device's name as a run reports it."""
-    if not has_cuda():
-        return "cpu"
-    import torch
-
-    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu"
 
 
 def report(verdicts: list[Verdict], notes: list[str]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from golfzoo import Component, Config, hookimpl, option
 
 
 class GPTConfig(Config):
-    num_layers: int = option(9, "transformer blocks; the first half feeds skips to the second", ge=1)
+    num_layers: int = option(9, "transformer blocks; the first half feeds skips to the second", ge=2)
     model_dim: int = option(512, "width of the residual stream", ge=2)
     num_heads: int = option(8, "query heads", ge=1)
     num_kv_heads: int = option(4, "key and value heads, shared by groups of query heads", ge=1)

@@ -64,7 +64,8 @@ class Attention(nn.Module):
         q = self.c_q(x).view(batch, time, self.num_heads, self.head_dim).transpose(1, 2)
         k = self.c_k(x).view(batch, time, self.num_kv_heads, self.head_dim).transpose(1, 2)
         v = self.c_v(x).view(batch, time, self.num_kv_heads, self.head_dim).transpose(1, 2)
-        q = rotate(rms_norm(q), cos, sin) * self.q_gain.to(q.dtype)[:, None, None]
+        q = rotate(rms_norm(q), cos, sin)  # under CUDA's autocast the norm gives float32
+        q = q * self.q_gain.to(q.dtype)[:, None, None]
         k = rotate(rms_norm(k), cos, sin)
         grouped = self.num_kv_heads != self.num_heads
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)

@@ -26,7 +26,7 @@ class Coded:
         self.knob = config.knob
         self.needs = {"hessian": config.hessian_tokens} if config.feedback else {}
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.factors: dict[str, tuple[int, Any]] = {}
+        self.factors: dict[str, tuple[Tensor | None, Any]] = {}
 
     def layout(self, state: State, roles: dict[str, str]) -> State:
         stored = {}
@@ -96,9 +96,9 @@ class Coded:
         columns = state[names[0]].shape[1]
         hessians = [calibration.get(f"hessian/{name}") for name in names]
         kept = self.factors.get(names[0])
-        if kept is None or kept[0] != id(hessians[0]):
+        if kept is None or kept[0] is not hessians[0]:
             stacked = torch.stack([torch.eye(columns) if h is None else h for h in hessians]).to(self.device)
-            self.factors[names[0]] = kept = id(hessians[0]), factorize(stacked, self.config.damp)
+            self.factors[names[0]] = kept = hessians[0], factorize(stacked, self.config.damp)
         factor, order, pivots = kept[1]
         if not self.config.feedback:
             factor = torch.eye(columns, device=self.device).expand_as(factor)

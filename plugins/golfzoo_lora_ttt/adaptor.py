@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from golfzoo.engine.errors import RunError
+
 if TYPE_CHECKING:
     from golfzoo_lora_ttt import LoraConfig
 
@@ -29,7 +31,7 @@ class Lora:
         found = {name.rpartition(".")[2] for name in layers}
         if missing := sorted(set(self.config.targets) - found):
             known = {name.rpartition(".")[2] for name, layer in model.named_modules() if hasattr(layer, "in_features")}
-            raise ValueError(f"[adaptor].targets: no linear layer is named {missing[0]!r}; there are {sorted(known)}")
+            raise RunError(f"[adaptor].targets: no linear layer is named {missing[0]!r}; there are {sorted(known)}")
         device = next(model.parameters()).device
         self.bounds = [layer.in_features**-0.5 for layer in layers.values()]
         shapes = [

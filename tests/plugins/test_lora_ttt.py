@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from golfzoo.engine.errors import RunError
 from golfzoo.engine.parts import namespace
 from golfzoo_lora_ttt import LoraConfig
 from golfzoo_lora_ttt.adaptor import Lora
@@ -63,5 +64,5 @@ def test_a_is_drawn_within_its_bound_and_again_at_each_reset():
 
 
 def test_a_target_that_is_not_there_is_named():
-    with pytest.raises(ValueError, match=r"no linear layer is named 'c_z'; there are \['c_q', 'lm_head'\]"):
+    with pytest.raises(RunError, match=r"no linear layer is named 'c_z'; there are \['c_q', 'lm_head'\]"):
         make(targets=["c_q", "c_z"])
