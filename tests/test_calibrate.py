@@ -121,11 +121,24 @@ def test_fitting_finds_the_room(exponent, room):
     assert len(tried) <= 25
 
 
+def test_of_sizes_that_jump_the_largest_that_fits_is_taken():
+    """Rounding with feedback: next to each other, knobs may differ by more than the window, either way."""
+    tried = {}
+
+    def size_at(knob):
+        tried[knob] = int(1_000_000 / knob + 9_000 * np.sin(1e5 * knob))
+        return tried[knob]
+
+    knob = fit_knob(size_at, 1.0, 800_000, 1_000_000, lambda event: None)
+    assert tried[knob] == max(size for size in tried.values() if size <= 800_000)
+
+
 def test_what_cannot_be_fitted_is_said():
     with pytest.raises(RunError, match="4,000 too many"):
         fit_knob(lambda knob: 5000, 1.0, 1000, 1000, lambda event: None)
     said = []
     assert fit_knob(lambda knob: 50, 1.0, 10_000, 1000, said.append) < 1.0
     assert "stays 9,950 bytes below the room" in said[-1]["text"]
+    assert len(said) < 6  # a finer knob gave nothing more
     jump = fit_knob(lambda knob: 20_000 if knob < 3 else 5000, 1.0, 10_000, 1000, said.append)
     assert jump == pytest.approx(3, rel=1e-6)

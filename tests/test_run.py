@@ -53,6 +53,15 @@ def test_what_cannot_follow_training_is_said_before_it(golfzoo, tiny_record, tmp
     assert not any(event["event"] == "train" for event in events(tmp_path / "run"))
 
 
+def test_with_more_room_than_weights_fitting_costs_nothing(golfzoo, tiny_record, tmp_path):
+    """The finest steps there are: codes that did not fit into int16 would destroy the model."""
+    fitted = ("quantizer.use=gptq_trellis", "quantizer.keep_numel=512", "compressor.use=rans", "size.fit=true")
+    status, output = golfzoo("run", tiny_record, *fitted, "adaptor.use=none", "--out", tmp_path / "run")
+    assert status == 0, output
+    stages = result_of(tmp_path / "run")["stages"]
+    assert stages["roundtrip"]["val_bpb"] == pytest.approx(stages["trained"]["val_bpb"], abs=1e-4)
+
+
 def test_the_folder_of_a_run(tiny_run):
     names = {path.name for path in tiny_run.iterdir()}
     assert names == {

@@ -14,26 +14,34 @@ _REACH = 24.0  # octaves on either side of where the knob starts
 _FINEST = 1e-7  # octaves
 
 
-def fit_knob(size_at: Callable[[float], int], knob: float, room: int, num_weights: int, emit: Emit) -> float:
-    """The knob at which the artifact has between room - WINDOW and room bytes.
+def fit_knob(
+    size_at: Callable[[float], int], knob: float, room: int, num_weights: int, emit: Emit, window: int = WINDOW
+) -> float:
+    """The knob at which the artifact has between room - window and room bytes.
 
-    `size_at` gives the artifact's bytes at a knob; more of it is fewer bytes. The search is a secant on the knob's
-    logarithm, kept between a knob that fits and one that does not. Where no knob reaches the window, the largest
-    artifact that fits is taken, and said so; where none fits, RunError says by how much.
+    `size_at` gives the artifact's bytes at a knob; more of it is fewer bytes, or nearly: rounding one weight moves the
+    others. The search is a secant on the knob's logarithm, kept between a knob that fits and one that does not. Where
+    it does not meet the window, the largest artifact that fits is taken, and said so; where none fits, RunError says by
+    how much.
     """
-    aim = room - WINDOW // 2
+    aim = room - window // 2
     start = x = math.log2(knob)
     slope = -num_weights / 8  # one bit less for every weight and octave, in bytes
     fits: tuple[float, int] | None = None
     over: tuple[float, int] | None = None
+    best: tuple[float, int] | None = None  # of those that fit the largest, and of equals the finest
     for _ in range(_ATTEMPTS):
         size = size_at(2.0**x)
-        emit({"event": "note", "text": f"fit: {size:,} bytes at knob {2.0**x:.6g}, room for {room:,}"})
-        if room - WINDOW < size <= room:
+        emit({"event": "note", "text": f"fit: {size:,} bytes at knob {2.0**x:.8g}, room for {room:,}"})
+        if room - window < size <= room:
             return 2.0**x
         at_the_end = abs(x - start) >= _REACH
         if size <= room:
+            finest = over is None and fits is not None and size <= fits[1]  # a finer knob gave nothing more
             fits = (x, size)
+            best = max(best or fits, fits, key=lambda tried: (tried[1], -tried[0]))
+            if finest:
+                break
         else:
             over = (x, size)
         if fits and over:
@@ -51,10 +59,10 @@ def fit_knob(size_at: Callable[[float], int], knob: float, room: int, num_weight
             step = (aim - size) / slope
             x = min(max(x + 1.1 * step + math.copysign(1e-3, step), start - _REACH), start + _REACH)
             slope *= 0.7
-    if fits is None:
+    if best is None:
         x, size = over or (x, 0)
         raise RunError(
             f"cannot fit: at knob {2.0**x:.6g} the artifact still has {size:,} bytes, {size - room:,} too many"
         )
-    emit({"event": "note", "text": f"fit: stays {room - fits[1]:,} bytes below the room; no knob comes nearer"})
-    return 2.0 ** fits[0]
+    emit({"event": "note", "text": f"fit: stays {room - best[1]:,} bytes below the room; no knob came nearer"})
+    return 2.0 ** best[0]

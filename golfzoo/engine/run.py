@@ -24,7 +24,7 @@ from golfzoo.engine.distributed import World
 from golfzoo.engine.errors import RunError
 from golfzoo.engine.evaluate import evaluate, flat_walk
 from golfzoo.engine.files import write_whole
-from golfzoo.engine.fit import fit_knob
+from golfzoo.engine.fit import WINDOW, fit_knob
 from golfzoo.engine.ledger import Score
 from golfzoo.engine.model import build_model, digest, distance, load_weights
 from golfzoo.engine.parts import Parts
@@ -180,8 +180,9 @@ def make_artifact(
         fit = functools.partial(fit_knob, lambda knob: len(encode(*quantize_at(knob))))
         knob = float(parts.quantizer.knob)
         if hasattr(parts.quantizer, "draft"):
+            clock.emit({"event": "note", "text": "fit: with drafts first"})
             parts.quantizer.draft = True
-            knob = fit(knob, room, num_weights, clock.emit)
+            knob = fit(knob, room, num_weights, clock.emit, max(WINDOW, room // 256))
             parts.quantizer.draft = False
             latest.clear()
         return quantize_at(fit(knob, room, num_weights, clock.emit))

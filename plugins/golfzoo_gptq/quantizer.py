@@ -14,6 +14,9 @@ from golfzoo_gptq.trellis import Viterbi
 if TYPE_CHECKING:
     from golfzoo_gptq import FisherConfig, GPTQConfig, TrellisConfig
 
+# No code may be larger: it is stored as int16, and what rounding makes up for elsewhere needs some room.
+_LARGEST = 30_000
+
 # Steps of so many deviations leave a Gaussian's codes a bit per weight.
 _COARSE = 2.0
 
@@ -74,6 +77,7 @@ class Coded:
         for number, (name, pivot) in enumerate(zip(names, pivots.cpu(), strict=True)):
             weight = state[name].float()
             steps = self.knob * self.steps(name, weight, roles[name], calibration, pivot)
+            steps = torch.maximum(steps, weight.abs().amax(1) / _LARGEST)
             rounding, steps = self.choose(name, weight, steps)
             together.setdefault(rounding, []).append(number)
             tensors[name + STEP], tensors[name + ROWS] = to_exponents(steps)
