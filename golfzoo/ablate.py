@@ -6,20 +6,23 @@ runs/<record>-ablation-<8 hex>/       the same command finds it again, and goes 
 """
 
 import hashlib
+import importlib.metadata
 import itertools
 import json
 import re
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from golfzoo.compare import Group, holm, paired, welch
+from golfzoo.compare import Group, holm, paired, read_documents, welch
 from golfzoo.elastic import run_several
+from golfzoo.engine.files import write_whole
 from golfzoo.errors import GolfzooError, UsageError
 from golfzoo.folder import make_folder, write_json
-from golfzoo.launch import Listener, Start, run_here
+from golfzoo.launch import Listener, Start, device_name, run_here
 from golfzoo.pack import code_hashes
 from golfzoo.record import Record, load_record
 from golfzoo.results import read_environment, read_result, read_status
@@ -42,8 +45,17 @@ class Cell:
         return int(self.record.tables["train"]["seed"])
 
     def status(self) -> str:
-        """The status of its run: completed, failed, interrupted; or "to do"."""
-        return read_status(self.folder) or "to do"
+        """The status of its run: completed, failed, interrupted; "damaged" where a completed one cannot be read; or
+        "to do"."""
+        status = read_status(self.folder)
+        if status == "completed":
+            try:
+                read_result(self.folder)
+                read_environment(self.folder)
+                read_documents(self.folder)
+            except UsageError:
+                return "damaged"
+        return status or "to do"
 
 
 @dataclass(frozen=True)
@@ -63,9 +75,16 @@ class Grid:
 # ---- the plan -------------------------------------------------------------------------------------------------------
 
 
-def plan_grid(load: Load, vary: list[str], seeds: list[int], one_at_a_time: bool, out: Path | None) -> Grid:
-    """Resolve every cell, so that a mistake in one is known before any of them runs. The record alone comes first."""
+def plan_cells(load: Load, vary: list[str], seeds: list[int], one_at_a_time: bool) -> list[tuple[str, Record]]:
+    """Name and record of every cell, resolved, so that a mistake in one is known before any of them runs. The record
+    alone comes first."""
     axes = [_parse_axis(text) for text in vary]
+    keys = [axis[0].partition("=")[0] for axis in axes]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise UsageError(f"--vary {key}: is given twice; put all its values into one")
+    if seeds and "train.seed" in keys:
+        raise UsageError("--vary train.seed: --seeds gives the seeds already; leave one of the two out")
     changes: list[tuple[str, ...]] = list(itertools.product(*axes))
     if one_at_a_time:
         changes = [(change,) for axis in axes for change in axis]
@@ -79,29 +98,39 @@ def plan_grid(load: Load, vary: list[str], seeds: list[int], one_at_a_time: bool
             if text not in seen:
                 seen[text] = " ".join(change) or ALONE
                 cells.append((seen[text], record))
-    out = out or Path("runs") / f"{cells[0][1].name}-ablation-{_identity(cells)}"
-    return Grid(out, vary, [Cell(name, record, out / "cells" / _slug(name, record)) for name, record in cells])
+    return cells
+
+
+def lay_out(
+    cells: list[tuple[str, Record]], vary: list[str], out: Path | None, datasets: Mapping[str, Any], processes: int
+) -> Grid:
+    """Where each cell's run is, or will be. `datasets` has the fingerprint of each dataset, by its [data] table."""
+    identities = [_identity(record, datasets[str(record.tables["data"])], processes) for _, record in cells]
+    whole = hashlib.sha256("".join(identities).encode()).hexdigest()[:8]
+    out = out or Path("runs") / f"{cells[0][1].name}-ablation-{whole}"
+    folders = [out / "cells" / _slug(*cell, identity) for cell, identity in zip(cells, identities, strict=True)]
+    return Grid(out, vary, [Cell(*cell, folder) for cell, folder in zip(cells, folders, strict=True)])
 
 
 def _parse_axis(text: str) -> list[str]:
     """`KEY=V1,V2` -> ["KEY=V1", "KEY=V2"]. Commas inside brackets, braces and quotes belong to a value."""
     key, equals, values = text.partition("=")
     parts = re.findall(r"""((?:\{[^}]*\}|\[[^\]]*\]|"[^"]*"|'[^']*'|[^,{\["'])+)(?:,|$)""", values)
-    if not equals or not key.strip() or not parts:
+    if not equals or not key.strip() or not parts or ",".join(parts) != values:
         raise UsageError(f"--vary {text}: must read TABLE.KEY=VALUE,VALUE, as in quantizer.use=int8,int6")
     return [f"{key.strip()}={value.strip()}" for value in parts]
 
 
-def _identity(cells: list[tuple[str, Record]]) -> str:
-    """What a grid's folder is found again by: its records and the code that they run."""
-    parts = [[record.tables, code_hashes(record)] for _, record in cells]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
+def _identity(record: Record, dataset: Any, processes: int) -> str:
+    """What a cell's run is found again by: everything that its result depends on."""
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "numpy")}
+    parts = [record.tables, code_hashes(record), dataset, processes, device_name(), versions]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:6]
 
 
-def _slug(name: str, record: Record) -> str:
-    """A name that people can read, and of a length that file systems take; the hash tells apart what it makes alike."""
+def _slug(name: str, record: Record, identity: str) -> str:
+    """A name that people can read, and of a length that file systems take."""
     change = "record" if name == ALONE else re.sub(r"[^A-Za-z0-9.=_-]+", "_", name)
-    identity = hashlib.sha256(record.to_toml().encode()).hexdigest()[:6]
     return f"{change[:100]}-seed-{record.tables['train']['seed']}-{identity}"
 
 
@@ -113,16 +142,24 @@ def run_cell(cell: Cell, fresh: bool, processes: int, listen: Listener) -> str |
     from golfzoo.engine.errors import RunError
 
     try:
-        if not cell.folder.exists():
-            make_folder(cell.record, cell.folder)
+        make_cell(cell)
         start = Start(resume=cell.folder, fresh=fresh, processes=processes)
         (run_several if processes > 1 else run_here)(cell.record, start, listen)
     except (GolfzooError, RunError) as error:
         return str(error)
     except Exception as error:  # one cell's bug is not the others'
-        (cell.folder / "traceback.txt").write_text(traceback.format_exc())
+        with suppress(OSError):
+            (cell.folder / "traceback.txt").write_text(traceback.format_exc())
         return f"{type(error).__name__}: {error}; the traceback is in {cell.folder / 'traceback.txt'}"
     return None
+
+
+def make_cell(cell: Cell) -> None:
+    """Make a cell's folder, or what is missing of it."""
+    if not cell.folder.exists():
+        make_folder(cell.record, cell.folder)
+    elif not (cell.folder / "record.toml").exists():
+        write_whole(cell.folder / "record.toml", cell.record.to_toml().encode())
 
 
 def run_folders(folders: list[Path], zoo: Zoo, fresh: bool, processes: int) -> dict[str, str]:
@@ -206,9 +243,15 @@ def _difference(base: Group, other: Group) -> dict[str, Any]:
         low, high = test.interval
         p = 2 * min(test.p, 1 - test.p) if test.gain else 1.0
         return {"difference": -test.gain, "interval": [-high, -low], "p": p}
-    if base.results[0]["dataset"]["val"]["sha256"] != other.results[0]["dataset"]["val"]["sha256"]:
-        return {"difference": other.results[0]["val_bpb"] - base.results[0]["val_bpb"], "interval": None, "p": None}
-    report = paired(base.folders[0], other.folders[0])
+    seeds = [[result["seed"] for result in group.results] for group in (base, other)]
+    shared = [seed for seed in seeds[0] if seed in seeds[1]]
+    if not shared:
+        return {}
+    ours, theirs = seeds[0].index(shared[0]), seeds[1].index(shared[0])
+    first, second = base.results[ours], other.results[theirs]
+    if first["dataset"]["val"]["sha256"] != second["dataset"]["val"]["sha256"]:
+        return {"difference": second["val_bpb"] - first["val_bpb"], "interval": None, "p": None}
+    report = paired(base.folders[ours], other.folders[theirs])
     low, high = report["interval"]
     return {"difference": -report["gain_bpb"], "interval": [-high, -low], "p": report["p"]}
 

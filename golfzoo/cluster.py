@@ -1,15 +1,17 @@
 """A grid's cells as jobs, through submitit: on Slurm, or as processes of this machine."""
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from golfzoo.ablate import Grid, by_training, run_folders
+from golfzoo.ablate import Cell, Grid, by_training, make_cell, run_folders
 from golfzoo.errors import UsageError
-from golfzoo.folder import make_folder
+from golfzoo.folder import write_json
 from golfzoo.zoo import discover
 
+_JOBS = "jobs.json"
 _POLL_SECONDS = 1.0
 _DAY_IN_MINUTES = 1440
 
@@ -26,19 +28,25 @@ def run_on(
         import submitit
     except ImportError:
         raise UsageError("--executor needs the extra [slurm]: pip install 'golfzoo[slurm]'") from None
-    made = submitit.AutoExecutor(folder=grid.folder / "jobs", cluster=executor)
+    try:
+        made = submitit.AutoExecutor(folder=grid.folder / "jobs", cluster=executor)
+    except RuntimeError as error:
+        raise UsageError(f"--executor {executor}: {error}") from None
     try:
         made.update_parameters(**{"timeout_min": _DAY_IN_MINUTES, "name": "golfzoo", **options})
     except (NameError, TypeError, ValueError) as error:
         raise UsageError(f"--job: {error}") from None
-    jobs = {}
-    for cells in by_training([cell for cell in grid.cells if cell.status() != "completed"]):
-        folders = [cell.folder.absolute() for cell in cells]
+    to_do = [cell for cell in grid.cells if cell.status() != "completed"]
+    jobs = _under_way(grid, to_do, submitit.SlurmJob if executor == "slurm" else submitit.LocalJob)
+    taken = [cell for cells in jobs.values() for cell in cells]
+    for cells in by_training([cell for cell in to_do if cell not in taken]):
         for cell in cells:
-            if not cell.folder.exists():
-                make_folder(cell.record, cell.folder)
-        jobs[made.submit(run_job, folders, fresh, processes)] = cells
-    say(f"{len(jobs)} jobs of {sum(map(len, jobs.values()))} cells on {executor}: {', '.join(j.job_id for j in jobs)}")
+            make_cell(cell)
+        jobs[made.submit(run_job, [cell.folder.absolute() for cell in cells], fresh, processes)] = cells
+        write_json(grid.folder / _JOBS, {job.job_id: [cell.folder.name for cell in jobs[job]] for job in jobs})
+    again = f", {len(taken)} of them under way" if taken else ""
+    ids = ", ".join(job.job_id for job in jobs)
+    say(f"{len(jobs)} jobs of {sum(map(len, jobs.values()))} cells on {executor}{again}: {ids}")
     failed: dict[str, str] = {}
     waiting = set(jobs)
     try:
@@ -56,6 +64,17 @@ def run_on(
             say("the jobs go on; the same command given again waits for them and shows the table")
         raise
     return failed
+
+
+def _under_way(grid: Grid, to_do: list[Cell], job_class: Any) -> dict[Any, list[Cell]]:
+    """Jobs that an earlier command submitted and that have not ended, with their cells."""
+    try:
+        known = json.loads((grid.folder / _JOBS).read_text())
+    except (OSError, ValueError):
+        return {}
+    jobs = {job_class(grid.folder / "jobs", job_id): names for job_id, names in known.items()}
+    cells = {job: [cell for cell in to_do if cell.folder.name in names] for job, names in jobs.items()}
+    return {job: of_job for job, of_job in cells.items() if of_job and not job.done()}
 
 
 def run_job(folders: list[Path], fresh: bool, processes: int) -> dict[str, str]:

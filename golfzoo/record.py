@@ -66,7 +66,8 @@ def load_record(path: str, zoo: Zoo, overrides: tuple[str, ...] = (), profile: s
         notes += lay_over(tables, profiles[profile])
         if isinstance(tables.get("record"), dict):
             tables["record"]["profile"] = profile
-    for override in overrides:
+    # A component first, and then its options, in whatever order they were given.
+    for override in sorted(overrides, key=lambda text: not text.partition("=")[0].strip().endswith(".use")):
         try:
             notes += lay_over(tables, parse_override(override))
         except RecordError as error:

@@ -47,6 +47,7 @@ def ablate(
     from golfzoo import ablate as ablation
     from golfzoo.commands.arguments import load
     from golfzoo.display import Display
+    from golfzoo.launch import joined_rank
     from golfzoo.views import show_ablation, show_plan
 
     said: list[str] = []
@@ -56,12 +57,22 @@ def ablate(
         said.append(record)
         return load(record, (*overrides, *changes), profile, quiet)
 
-    grid = ablation.plan_grid(load_cell, list(vary), _numbers(seeds), one_at_a_time, out)
+    if job and not executor:
+        raise UsageError("--job: is for --executor")
+    if joined_rank() is not None:
+        raise UsageError("ablate starts its own processes, --nproc of them; run it without torchrun or srun")
+    cells = ablation.plan_cells(load_cell, list(vary), _numbers(seeds), one_at_a_time)
+    display = Display(cells[0][1].tables, quiet=as_json)
+    by_data = {str(record.tables["data"]): record for _, record in cells}
+    if not only_list:
+        for note in dict.fromkeys(note for _, record in cells for note in record.notes):
+            display.say(note)
+        _prepare([record for _, record in cells], by_data, nproc, display)
+    datasets = {data: _dataset(record) for data, record in by_data.items()}
+    grid = ablation.lay_out(cells, list(vary), out, datasets, nproc)
     if only_list:
         history = ablation.read_history()
         plan = grid.describe()
-        by_data = {str(cell.record.tables["data"]): cell.record for cell in grid.cells}
-        datasets = {data: _dataset(record) for data, record in by_data.items()}
         for cell, row in zip(grid.cells, plan["cells"], strict=True):
             known = _known(cell.record, nproc, datasets[str(cell.record.tables["data"])])
             row |= {"known": known, "estimate": ablation.estimate(cell, history)}
@@ -70,10 +81,6 @@ def ablate(
         else:
             show_plan(grid.folder, plan)
         return
-    display = Display(grid.cells[0].record.tables, quiet=as_json)
-    for note in dict.fromkeys(note for cell in grid.cells for note in cell.record.notes):
-        display.say(note)
-    _prepare(grid, nproc, display)
     if executor:
         errors = _submit(grid, executor, job, fresh, nproc, display)
     else:
@@ -98,7 +105,8 @@ def _run(grid: Any, fresh: bool, nproc: int, display: Any, quiet: bool) -> list[
     for number, cell in enumerate(grid.cells, start=1):
         label = f"[{number}/{len(grid.cells)}] {cell.name}, seed {cell.seed}"
         if cell.status() == "completed":
-            display.say(f"{label}: is there already")
+            asked = f"; remove {cell.folder} to have it run again" if fresh else ""
+            display.say(f"{label}: is there already{asked}")
             continue
         display.say(label)
         shown = Display(cell.record.tables, quiet)
@@ -121,14 +129,14 @@ def _submit(grid: Any, executor: str, job: tuple[str, ...], fresh: bool, nproc: 
     return list(failed)
 
 
-def _prepare(grid: Any, nproc: int, display: Any) -> None:
+def _prepare(records: list[Any], by_data: dict[str, Any], nproc: int, display: Any) -> None:
     """See that every cell could run before the first one does."""
     from golfzoo import launch
 
-    for cell in {str(cell.record.tables["data"]): cell for cell in grid.cells}.values():
-        launch.prepare_data(cell.record, display.say)
-    for cell in grid.cells:
-        launch.check_processes(cell.record, nproc)
+    for record in by_data.values():
+        launch.prepare_data(record, display.say)
+    for record in records:
+        launch.check_processes(record, nproc)
 
 
 def _known(record: Any, nproc: int, dataset: Any) -> list[str]:
