@@ -32,6 +32,9 @@ _ENGINE = {
 }
 """The engine modules that each stage runs; what they import is found from there."""
 
+_EVERYWHERE = ["golfzoo.engine.run", "golfzoo.engine.parts"]
+"""What calls every stage: it counts by itself, without the other stages' modules that it imports."""
+
 STAGES = tuple(_ENGINE)
 
 
@@ -59,7 +62,7 @@ class Cache:
 
         folder = self.root / stage / fingerprint
         try:
-            facts = json.loads((folder / "facts.json").read_text())
+            facts = _checked_facts((folder / "facts.json").read_text())
             data = (folder / "tensors.safetensors").read_bytes()
             os.utime(folder)
         except (OSError, ValueError):
@@ -86,7 +89,7 @@ class Cache:
             (partial / "tensors.safetensors").write_bytes(data)
             # The file sorts its tensors; an artifact depends on the order in which its quantizer gave them.
             described = {**facts, "names": list(tensors), "tensors_sha256": hashlib.sha256(data).hexdigest()}
-            (partial / "facts.json").write_text(json.dumps(described))
+            (partial / "facts.json").write_text(json.dumps(described | {"sha256": _hash_of(described)}))
             shutil.rmtree(folder, ignore_errors=True)
             os.replace(partial, folder)
         except OSError:
@@ -98,7 +101,7 @@ class Cache:
     def has(self, stage: str, fingerprint: str) -> dict[str, Any] | None:
         """The facts of an entry, without its tensors."""
         try:
-            return json.loads((self.root / stage / fingerprint / "facts.json").read_text())
+            return _checked_facts((self.root / stage / fingerprint / "facts.json").read_text())
         except (OSError, ValueError):
             return None
 
@@ -126,10 +129,25 @@ class Cache:
                 shutil.rmtree(entry.path, ignore_errors=True)
                 total -= entry.size
                 removed.append(entry)
+        known = {entry.path for entry in entries}
+        for damaged in [folder for folder in self.root.glob("*/[!.]*") if folder not in known]:
+            shutil.rmtree(damaged, ignore_errors=True)
         for leftover in self.root.glob("*/.*.partial-*"):
             if time.time() - leftover.stat().st_mtime > 3600:  # younger: a run may be writing it
                 shutil.rmtree(leftover, ignore_errors=True)
         return removed
+
+
+def _hash_of(facts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _checked_facts(text: str) -> dict[str, Any]:
+    """Raises ValueError on what is not as it was written: a changed score must not be taken over."""
+    facts = json.loads(text)
+    if not isinstance(facts, dict) or facts.pop("sha256", "") != _hash_of(facts):
+        raise ValueError("damaged")
+    return facts
 
 
 class Fingerprints:
@@ -177,5 +195,6 @@ class Fingerprints:
         used = [kind for kind in kinds if kind in self.record.entries]
         bodies = [self.record.entries[kind].component.target.partition(":")[0] for kind in used]
         modules = closure([*_ENGINE[stage], *bodies])
-        sources = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in modules.items()}
+        everywhere = {name: path for name, path in closure(_EVERYWHERE).items() if name in _EVERYWHERE}
+        sources = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in (modules | everywhere).items()}
         return [{kind: self.record.tables[kind] for kind in used}, sources, requirements(modules)]

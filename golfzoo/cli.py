@@ -22,7 +22,7 @@ class Commands(click.Group):
         except RunError as error:
             _fail(str(error), 1)
         except Interrupted as error:
-            _fail("interrupted; `golfzoo run --resume DIR` goes on from the last checkpoint", 128 + error.signal_number)
+            _fail("interrupted", 128 + error.signal_number)
         except KeyboardInterrupt:
             _fail("interrupted", 130)
         except BrokenPipeError:  # the reader of our output has seen enough

@@ -6,10 +6,12 @@ import json
 import logging
 import os
 import secrets
+import signal
 import socket
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import Any
 from golfzoo.engine.errors import Interrupted, RunError
 from golfzoo.engine.files import write_whole
 from golfzoo.errors import UsageError
-from golfzoo.folder import write_json
+from golfzoo.folder import RESULT_SCHEMA, write_json
 from golfzoo.heartbeat import Heartbeat
 from golfzoo.launch import Listener, Start, cores
 from golfzoo.record import Record, load_record
@@ -68,12 +70,21 @@ def run_several(record: Record, start: Start, listen: Listener) -> tuple[Path, d
         except ChildFailedError as error:
             rank, failure = error.get_first_failure()
             message = failure.message["message"] if isinstance(failure.message, dict) else failure.message
+            if alone:
+                _leave_result(desk, record, f"process {rank} failed: {message}")
             raise RunError(f"process {rank} failed: {message}\n  its output is under {desk / 'ranks'}") from None
         except (RendezvousError, DistNetworkError) as error:
-            reason = " ".join(str(error).split())[:300]
+            reason = " ".join(str(error).split())[:300] or f"they waited {start.meet_seconds} s"
             raise RunError(f"the machines did not meet at {start.meet_at}: {reason}") from None
     folder = desk if alone else Path((desk / "folder").read_text())
     return folder, json.loads((folder / "result.json").read_text()) if (folder / "result.json").exists() else {}
+
+
+def _leave_result(folder: Path, record: Record, error: str) -> None:
+    """What the first process would have left, had it not been killed."""
+    if not (folder / "result.json").exists():
+        known = {"record": record.name, "profile": record.profile, "seed": record.tables["train"]["seed"]}
+        write_json(folder / "result.json", {"schema": RESULT_SCHEMA, "status": "failed", **known, "error": error})
 
 
 def _heartbeat(start: Start, here: str) -> AbstractContextManager[None]:
@@ -123,12 +134,20 @@ def worker_main(desk: Path, fresh: bool) -> None:
 
     @report_errors
     def main() -> None:
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
         resolved = load_record(str(desk / "record.toml"), discover())
         with join(resolved.tables["train"]["precision"]) as world:
             folder = _agree(desk, resolved, world) if (desk / "start.json").exists() else desk
             work(resolved, folder, world, fresh=fresh)
 
     main()
+
+
+def _end_with(launcher: int) -> None:
+    """A launcher that was killed could not end its processes; they would go on in a folder that may be resumed."""
+    while os.getppid() == launcher:
+        time.sleep(1.0)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _agree(desk: Path, record: Record, world: Any) -> Path:

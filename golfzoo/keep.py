@@ -9,9 +9,9 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import safetensors.torch
@@ -36,31 +36,45 @@ class Journal:
 
     def __init__(self, folder: Path | None, listeners: list[Listener]) -> None:
         self.folder, self.listeners = folder, listeners
+        self.full = False  # a warning was given
         self.lock = threading.RLock()  # checkpoints are written from a thread, which may have to warn
         self.files = ExitStack()
         if folder:
             self.metrics = self.files.enter_context(open(folder / "metrics.jsonl", "a+"))
+            _lock(self.metrics, folder)
             self.log = self.files.enter_context(open(folder / "log.txt", "a"))
 
     def __enter__(self) -> "Journal":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.files.close()
+        with suppress(OSError):  # a full disk: what it holds is whole, and the run's own outcome counts
+            self.files.close()
 
     def emit(self, event: dict[str, Any]) -> None:
         if self.folder is None:
             return
         with self.lock:
-            self.metrics.write(json.dumps(event) + "\n")
-            self.metrics.flush()
+            self._write(self.metrics, json.dumps(event))
             if (line := describe(event)) is not None:
-                self.log.write(f"{time.strftime('%H:%M:%S')} {line}\n")
-                self.log.flush()
+                self._write(self.log, f"{time.strftime('%H:%M:%S')} {line}")
             for listen in self.listeners:
                 listen(event)
 
+    def _write(self, file: TextIO, line: str) -> None:
+        """What a full disk does not take stays in the file's buffer, and is tried again with the next line."""
+        try:
+            file.write(line + "\n")
+            file.flush()
+        except OSError as error:
+            if not self.full:
+                self.full = True
+                warning = f"warning: {file.name} cannot be written, the run goes on: {error.strerror}"
+                for listen in self.listeners:
+                    listen({"event": "note", "text": warning})
+
     def position(self) -> int:
+        """Where the next event will be; raises OSError on a full disk."""
         return self.metrics.tell() if self.folder else 0
 
     def rewind(self, position: int) -> None:
@@ -76,6 +90,18 @@ class Journal:
             return []
         lines = (self.folder / "metrics.jsonl").read_text().splitlines()
         return [event for event in map(json.loads, lines) if event["event"] in ("train", "val")]
+
+
+def _lock(file: TextIO, folder: Path) -> None:
+    """One run at a time in a folder. The lock goes with the process, however that ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise RunError(f"{folder}: another process is running this run; wait for it, or end it") from None
 
 
 class Stop:
@@ -151,12 +177,12 @@ class KeptStages(Stages):
             "made": self._made(),
             "record": self.fingerprints.record.name,
         }
-        if stage == "train":
-            facts |= {"curves": self.journal.curves(), "journal": self.journal.position()}
         try:
+            if stage == "train":
+                facts |= {"curves": self.journal.curves(), "journal": self.journal.position()}
             self.cache.save(stage, self.fingerprints.of(stage, key), tensors, facts, replace=self.fresh)
-        except OSError as error:
-            self._warn(f"stage {stage} could not be kept for other runs: {error.strerror}")
+        except (OSError, ValueError) as error:  # ValueError: the journal is cut short on a full disk
+            self._warn(f"stage {stage} could not be kept for other runs: {error}")
 
     def _made(self) -> int:
         """When the run's folder was made: another may have had its name before."""
@@ -177,8 +203,12 @@ class KeptStages(Stages):
     def checkpoint(self, step: int, state: dict[str, Any]) -> None:
         """Written from a thread, while training goes on; a failure is a warning, and the one before stays."""
         self.finish_writing()
-        state |= {"journal": self.journal.position(), "fingerprint": self.fingerprints.of("train")}
-        self.writing = self.writer.submit(self._write, step, state)
+        try:
+            state |= {"journal": self.journal.position(), "fingerprint": self.fingerprints.of("train")}
+        except OSError as error:
+            self._warn_of_checkpoint(step, error)
+        else:
+            self.writing = self.writer.submit(self._write, step, state)
 
     def finish_writing(self) -> None:
         if self.writing is not None:
@@ -226,10 +256,13 @@ class KeptStages(Stages):
             path = self.folder / "checkpoints" / f"step-{step:08d}.rank-{self.rank}.pt"
             write_whole(path, packed.getvalue())
         except (OSError, RunError) as error:
-            self._warn(f"the checkpoint at step {step} could not be written, training goes on: {error}")
+            self._warn_of_checkpoint(step, error)
         else:
             # One more than is needed: processes write theirs one by one, and any of them may die in between.
             self._remove_checkpoints(keep=2)
+
+    def _warn_of_checkpoint(self, step: int, error: Exception) -> None:
+        self._warn(f"the checkpoint at step {step} could not be written, training goes on: {error}")
 
     def _own_checkpoints(self) -> dict[int, Path]:
         found = {}

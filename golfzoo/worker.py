@@ -75,6 +75,7 @@ def work(
             result["status"] = "completed"
         except (KeyboardInterrupt, Interrupted):
             result["status"] = "interrupted"
+            journal.emit({"event": "note", "text": f"interrupted; `golfzoo run --resume {folder}` goes on with it"})
             raise
         except RuntimeError as error:
             if world.size > 1 and _LOST.search(str(error)):

@@ -114,6 +114,20 @@ def test_a_process_that_is_killed_is_named_and_the_run_resumes(pair, data_root):
         assert (pair / "killed" / name).read_bytes() == (pair / "whole" / name).read_bytes()
 
 
+def test_killed_with_its_launcher_no_process_stays_behind(pair, data_root):
+    command = [sys.executable, "-m", "golfzoo", "run", "tiny.toml", "--fresh", "--nproc", "2", "--out", "orphans"]
+    environment = {**os.environ, "GOLFZOO_DATA": str(data_root)}
+    run = subprocess.Popen(command, cwd=pair, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    wait_for(lambda: list((pair / "orphans").glob("metrics.jsonl")), run)
+    workers = [process_of_rank(run.pid, rank) for rank in (0, 1)]
+    run.kill()
+    run.communicate()
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{worker}/environ").exists() for worker in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def wait_for(condition, process, seconds=60):
     deadline = time.monotonic() + seconds
     while not condition():

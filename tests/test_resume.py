@@ -133,7 +133,8 @@ def test_a_signal_ends_the_step_writes_a_checkpoint_and_says_so(start, left_alon
     assert process.exitcode == status
     assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "interrupted"
     assert len(list((tmp_path / "run" / "checkpoints").glob("*.pt"))) == 1
-    assert "golfzoo: interrupted; `golfzoo run --resume DIR` goes on" in start.output.read_text()
+    said = start.output.read_text().replace("\n", "")
+    assert f"interrupted; `golfzoo run --resume {tmp_path / 'run'}` goes on" in said
     again = start("run", "--fresh", "--resume", tmp_path / "run")
     again.join()
     assert again.exitcode == 0
@@ -253,6 +254,41 @@ def test_after_training_a_signal_ends_the_run_where_it_is(tmp_path):
             stop.heard(signal.SIGTERM, None)
         with pytest.raises(KeyboardInterrupt):
             stop.heard(signal.SIGINT, None)
+
+
+def test_two_at_once_in_one_folder_are_refused(tmp_path):
+    from golfzoo.engine.errors import RunError
+    from golfzoo.keep import Journal
+
+    with Journal(tmp_path, []), pytest.raises(RunError, match="another process is running this run"):
+        Journal(tmp_path, [])
+    Journal(tmp_path, []).files.close()
+
+
+def test_a_journal_that_cannot_be_written_is_a_warning(tmp_path):
+    """What a full disk did not take is written as soon as there is room."""
+    from golfzoo.keep import Journal
+
+    heard = []
+    with Journal(tmp_path, [heard.append]) as journal:
+        file = journal.metrics
+
+        class Full:
+            name = "metrics.jsonl"
+            write = staticmethod(file.write)
+
+            def flush(self):
+                raise OSError(28, "No space left on device")
+
+        journal.metrics = Full()
+        for number in range(3):
+            journal.emit({"event": "progress", "number": number})
+        journal.metrics = file
+        journal.emit({"event": "progress", "number": 3})
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["number"] for line in lines] == [0, 1, 2, 3]
+    warnings = [event["text"] for event in heard if event["event"] == "note"]
+    assert warnings == ["warning: metrics.jsonl cannot be written, the run goes on: No space left on device"]
 
 
 def test_what_was_started_fresh_goes_on_fresh(start, left_alone, tmp_path):

@@ -47,8 +47,9 @@ def ablate(
     from golfzoo import ablate as ablation
     from golfzoo.commands.arguments import load
     from golfzoo.display import Display
+    from golfzoo.engine.errors import Interrupted
     from golfzoo.launch import joined_rank
-    from golfzoo.views import show_ablation, show_plan
+    from golfzoo.views import show_ablation
 
     said: list[str] = []
 
@@ -71,20 +72,17 @@ def ablate(
     datasets = {data: _dataset(record) for data, record in by_data.items()}
     grid = ablation.lay_out(cells, list(vary), out, datasets, nproc)
     if only_list:
-        history = ablation.read_history()
-        plan = grid.describe()
-        for cell, row in zip(grid.cells, plan["cells"], strict=True):
-            known = _known(cell.record, nproc, datasets[str(cell.record.tables["data"])])
-            row |= {"known": known, "estimate": ablation.estimate(cell, history)}
-        if as_json:
-            click.echo(json.dumps(plan, indent=1))
-        else:
-            show_plan(grid.folder, plan)
+        _list(grid, datasets, nproc, as_json)
         return
-    if executor:
-        errors = _submit(grid, executor, job, fresh, nproc, display)
-    else:
-        errors = _run(grid, fresh, nproc, display, as_json)
+    try:
+        if executor:
+            errors = _submit(grid, executor, job, fresh, nproc, display)
+        else:
+            errors = _run(grid, fresh, nproc, display, as_json)
+    except (KeyboardInterrupt, Interrupted):
+        ablation.write_table(grid, ablation.tabulate(grid))
+        display.say("the same command goes on where the grid stopped; `golfzoo report` shows what there is of it")
+        raise
     rows = ablation.tabulate(grid)
     ablation.write_table(grid, rows)
     if as_json:
@@ -94,6 +92,21 @@ def ablate(
         display.say(f"Everything is in {grid.folder}")
     if errors:
         raise SystemExit(1)
+
+
+def _list(grid: Any, datasets: dict[str, Any], nproc: int, as_json: bool) -> None:
+    from golfzoo import ablate as ablation
+    from golfzoo.views import show_plan
+
+    history = ablation.read_history()
+    plan = grid.describe()
+    for cell, row in zip(grid.cells, plan["cells"], strict=True):
+        known = _known(cell.record, nproc, datasets[str(cell.record.tables["data"])])
+        row |= {"known": known, "estimate": ablation.estimate(cell, history)}
+    if as_json:
+        click.echo(json.dumps(plan, indent=1))
+    else:
+        show_plan(grid.folder, plan)
 
 
 def _run(grid: Any, fresh: bool, nproc: int, display: Any, quiet: bool) -> list[str]:
