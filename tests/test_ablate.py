@@ -2,15 +2,18 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
-from golfzoo.ablate import _parse_axis, estimate
-from golfzoo.compare import holm, paired
+from golfzoo.ablate import ALONE, _difference, _parse_axis, estimate
+from golfzoo.compare import Group, holm, paired
+from golfzoo.engine.shards import open_shard, write_shard
 
 
 @pytest.fixture
@@ -96,6 +99,62 @@ def test_one_at_a_time_and_seeds(here, golfzoo):
         assert row["interval"] == pytest.approx([low, high], abs=1e-6)
 
 
+def test_components_come_before_their_options_whatever_the_order(here, golfzoo):
+    axes = ["--vary", "quantizer.keep_numel=512,1024", "--vary", "quantizer.use=int8,int6"]
+    found = []
+    for given in (axes, axes[2:] + axes[:2]):
+        status, output = golfzoo("ablate", "tiny.toml", *given, "--list", "--json")
+        assert status == 0, output
+        found.append({cell["name"] for cell in json.loads(output)["cells"]})
+    assert len(found[0]) == 4  # one of them is the record alone
+    assert {frozenset(name.split()) for name in found[0]} == {frozenset(name.split()) for name in found[1]}
+
+
+def test_what_is_there_already_is_what_would_come_out_now(here, golfzoo, data_root, monkeypatch):
+    """Other data, or a damaged file: the cell is run again. Names longer than a file's may be stay apart."""
+    long = [f"--vary=optimizer.{key}={value}" for key, value in LONG.items()]
+    command = ("ablate", "tiny.toml", *long, "--vary", "eval.stride=16,32", "--out", "grid", "adaptor.use=none")
+    status, output = golfzoo(*command)
+    assert status == 0, output
+    cells = json.loads((here / "grid" / "ablation.json").read_text())["cells"]
+    assert len({cell["folder"] for cell in cells}) == len(cells) == 3
+    assert golfzoo(*command)[1].count("is there already") == 3
+    (here / "grid" / "cells" / cells[1]["folder"] / "env.json").unlink()
+    status, output = golfzoo(*command)
+    assert (status, output.count("is there already")) == (0, 2), output
+
+    other = shutil.copytree(data_root, here / "data")
+    shard = other / "datasets" / "tiny" / "tiny_val_000000.bin"
+    tokens = np.array(open_shard(shard))
+    write_shard(shard, tokens[: int(np.flatnonzero(tokens == 1)[-1])])
+    (other / "datasets" / "tiny" / "dataset.json").unlink()
+    monkeypatch.setenv("GOLFZOO_DATA", str(other))
+    status, output = golfzoo(*command)
+    assert (status, output.count("is there already")) == (0, 0), output
+
+
+LONG = {
+    "momentum_warmup_start": "0.8512345678901", "momentum_warmup_steps": "500", "tied_embed_lr": "0.0512345678901",
+    "adam_eps": "1.00000001e-08",
+}  # fmt: skip
+
+
+def test_differences_are_of_the_same_seed(here, golfzoo):
+    """A cell whose first seed failed is compared with the record's run of the seed that it has."""
+    status, output = golfzoo("ablate", "tiny.toml", "--vary", "quantizer.use=int6", "--seeds", "1,2", "--out", "grid")
+    assert status == 0, output
+    cells = json.loads((here / "grid" / "ablation.json").read_text())["cells"]
+    base, other = (
+        [here / "grid" / "cells" / cell["folder"] for cell in cells if (cell["name"] == ALONE) == is_base]
+        for is_base in (True, False)
+    )
+    results = [[json.loads((folder / "result.json").read_text()) for folder in folders] for folders in (base, other)]
+    environments = [{} for _ in base]
+    groups = Group("a", base, results[0], environments), Group("b", other[1:], results[1][1:], environments[1:])
+    expected = results[1][1]["val_bpb"] - results[0][1]["val_bpb"]
+    assert _difference(*groups)["difference"] == pytest.approx(expected, abs=1e-12)
+
+
 def test_a_failed_cell_does_not_stop_the_others(here, golfzoo):
     status, output = golfzoo(
         "ablate", "tiny.toml", "--vary", "optimizer.matrix_lr=1e30,0.02", "adaptor.use=none", "train.iterations=4"
@@ -148,6 +207,10 @@ def test_cells_as_jobs(here, golfzoo):
         (["--vary", "eval.strid=1"], "unknown key 'strid'; did you mean 'stride'?"),
         (["--seeds", "1,x"], "--seeds 1,x: must be whole numbers"),
         (["--vary", "train.micro_batch_tokens=192"], "must be a multiple of"),
+        (["--vary", "eval.stride=[16,32"], "--vary eval.stride=[16,32: must read TABLE.KEY=VALUE,VALUE"),
+        (["--vary", "eval.stride=16", "--vary", "eval.stride=32"], "--vary eval.stride: is given twice"),
+        (["--vary", "train.seed=1,2", "--seeds", "3"], "--vary train.seed: --seeds gives the seeds already"),
+        (["--job", "slurm_partition=gpu"], "--job: is for --executor"),
         (["--executor", "local", "--job", "x"], "--job x: must read KEY=VALUE"),
         (["--executor", "local", "--job", "no_such_option=1"], "--job: "),
     ],
