@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, unquote
 import numpy as np
 import pytest
 
+from golfzoo.corpus import build as build_module
 from golfzoo.corpus import fetch as fetch_module
 from golfzoo.engine.shards import write_shard
 
@@ -147,6 +148,7 @@ def assert_whole(tmp_path, server, train_shards=5):
         data = (folder / name).read_bytes()
         assert data == (published / name).read_bytes()
         assert lock["files"][name] == {"size": len(data), "sha256": hashlib.sha256(data).hexdigest(), "tokens": 20_000}
+    assert lock["files"].keys() == {*names, "fineweb_1024_bpe.model"}
     assert (tmp_path / "data" / "tokenizers" / "fineweb_1024_bpe.model").read_bytes() == b"a model"
     assert json.loads((tmp_path / "data" / "manifest.json").read_text())["datasets"][0]["name"] == NAME
     return lock
@@ -174,6 +176,29 @@ def test_a_dataset_is_fetched_and_a_second_time_nothing_is(fetch, server, tmp_pa
     assert status == 0
     assert len([path for path in server.requests if path.endswith(".bin")]) == 6
     assert_whole(tmp_path, server)
+
+
+def test_a_damaged_tokenizer_is_found_and_fetched_again(fetch, golfzoo, server, tmp_path):
+    fetch("--train-shards", "1")
+    (tmp_path / "data" / "tokenizers" / "fineweb_1024_bpe.model").write_bytes(b"a madel")
+    assert "is not the tokenizer that" in golfzoo("data", "check", NAME)[1]
+    status, output = fetch("--train-shards", "1")
+    assert status == 0, output
+    assert "to fetch: 1 files, 7 bytes" in output
+    assert_whole(tmp_path, server, 1)
+
+
+def test_what_a_killed_fetch_left_is_removed(fetch, tmp_path):
+    folder = tmp_path / "data" / "datasets" / NAME
+    old, new = folder / ".a.bin.partial-1.hub", folder / ".b.bin.partial-2.hub"
+    for leftover in (old, new):
+        (leftover / "download").mkdir(parents=True)
+    (folder / ".c.bin.partial-3").touch()
+    for leftover in (old, folder / ".c.bin.partial-3"):
+        os.utime(leftover, (0, 0))
+    status, output = fetch("--train-shards", "1")
+    assert status == 0, output
+    assert list(folder.glob(".*")) == [new]  # of a fetch that may still be going on
 
 
 def test_a_damaged_shard_is_found_and_fetched_again(fetch, server, tmp_path):
@@ -234,6 +259,80 @@ def test_other_sources(fetch, server, tmp_path, source):
     assert_whole(tmp_path, server)
 
 
+def test_a_dataset_that_golfzoo_built_is_copied_whole(golfzoo, data_root, tmp_path, monkeypatch):
+    monkeypatch.setenv("GOLFZOO_DATA", str(tmp_path / "copy"))
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "manifest.json").write_text('{"datasets": [{"name": "another"}]}')
+    status, output = golfzoo("data", "fetch", "tiny", "--source", data_root)
+    assert status == 0, output
+    assert "4 files are there and checked" in output
+    for file in ("datasets/tiny/dataset.json", "tokenizers/tiny_384_bpe.model"):
+        assert (tmp_path / "copy" / file).read_bytes() == (data_root / file).read_bytes()
+    assert golfzoo("data", "check", "tiny")[0] == 0
+    monkeypatch.setenv("GOLFZOO_DATA", str(tmp_path / "second"))  # from a folder that has a manifest, of others
+    assert golfzoo("data", "fetch", "tiny", "--source", tmp_path / "copy")[0] == 0
+    assert golfzoo("data", "check", "tiny")[0] == 0
+
+
+def test_of_a_built_dataset_some_shards_may_be_left_out(golfzoo, tmp_path, monkeypatch):
+    monkeypatch.setattr(build_module, "SHARD_TOKENS", 1000)
+    texts = [f"{number} " * 100 for number in range(20)]
+    build_module.build_dataset("d", lambda: iter(texts), 260, tmp_path / "built", lambda line: None, "a test", 10)
+    monkeypatch.setenv("GOLFZOO_DATA", str(tmp_path / "data"))
+    status, output = golfzoo("data", "fetch", "d", "--source", tmp_path / "built", "--train-shards", "2")
+    assert status == 0, output
+    status, output = golfzoo("data", "check", "d")
+    assert status == 0, output
+    assert ", 2,000 tokens, " in output
+
+
+def test_a_source_that_lacks_what_a_dataset_needs_is_refused(fetch, server, tmp_path):
+    published = server.root / "datasets" / "datasets" / NAME
+    (published / "fineweb_train_000000.bin").unlink()
+    status, output = fetch(source=str(server.root))
+    assert status == 2
+    assert f"golfzoo: {server.root}: {NAME}: train shard 000000 is missing there" in output
+    write_shard(published / "fineweb_train_000000.bin", np.zeros(9))
+    (published / "fineweb_val_000000.bin").unlink()
+    status, output = fetch()
+    assert status == 2
+    assert f"{NAME}: val shard 000000 is missing there" in output
+    write_shard(published / "other_train_000001.bin", np.zeros(9))
+    assert f"{NAME} has train shards of several datasets: fineweb, other" in fetch(source=str(server.root))[1]
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_promised_shard_that_is_not_there(fetch, server):
+    (server.root / "datasets" / "datasets" / NAME / "fineweb_train_000004.bin").unlink()
+    status, output = fetch(source=f"{server.address}/plain")
+    assert status == 2
+    where = f"golfzoo: {server.address}/plain/datasets/datasets/{NAME}/fineweb_train_000004.bin"
+    assert f"{where}: HTTP Error 404: Not Found" in output
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (b'"vocab_size": 1024', b'"vocab_size": "1024"', f"gives {NAME} the vocab_size '1024'; must be a whole number"),
+        (b'"stats": {', b'"stats": 1, "x": {', f"its manifest does not say how many train shards {NAME} has"),
+        (b'"10B"', b'"\xff"', "not a manifest: "),
+    ],
+)
+def test_a_manifest_with_mistakes(fetch, server, old, new, message):
+    path = server.root / "datasets" / "manifest.json"
+    path.write_bytes(path.read_bytes().replace(old, new))
+    status, output = fetch(source=f"{server.address}/plain")
+    assert status == 2
+    assert output.startswith(f"golfzoo: {server.address}/plain: {message}")
+
+
+def test_a_data_folder_that_is_none(fetch, tmp_path):
+    (tmp_path / "data").write_text("a file")
+    status, output = fetch()
+    assert status == 2
+    assert f"{tmp_path}/data: cannot be made: File exists; $GOLFZOO_DATA must name a folder" in output
+
+
 def test_interrupted_finished_shards_stay(fetch, server, tmp_path):
     server.slow = 0.7
     command = [sys.executable, "-m", "golfzoo", "data", "fetch", NAME, "--source", f"hf:{REPO}", "--jobs", "1"]
@@ -264,6 +363,7 @@ def test_interrupted_finished_shards_stay(fetch, server, tmp_path):
         ([], "hf:owner/other", "hf:owner/other: "),
         ([], "/no/such/folder", "--source /no/such/folder: is no folder"),
         ([], "http://127.0.0.1:9", "http://127.0.0.1:9: has no manifest.json"),
+        ([], "http://127.0.0.1:x", "http://127.0.0.1:x: has no manifest.json: nonnumeric port"),
     ],
 )
 def test_mistakes(fetch, arguments, source, message):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,12 @@ from golfzoo.engine.data import describe_dataset, open_validation
 from golfzoo.engine.errors import DataError
 from golfzoo.engine.shards import BOS, HEADER_BYTES, TokenStream, find_shards
 from golfzoo.engine.tokens import BYTE260, Tokenizer, open_tokenizer
+from golfzoo.errors import UsageError
 
+LOCK = "data.lock.json"
 _SAMPLE_BYTES = 2**20
 _CHUNK_TOKENS = 2**24
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 def check_inputs(folder: Path, tokenizer_file: Path) -> None:
@@ -35,7 +39,10 @@ def check_dataset(folder: Path, tokenizer_file: Path | None = None) -> dict[str,
         tokenizer_file = root / "tokenizers" / tokenizer_of(folder)
     check_inputs(folder, tokenizer_file)
     tokenizer = open_tokenizer(tokenizer_file)
+    fetched = read_lock(folder)
     for name, digest in describe_dataset(folder).get("shards", {}).items():
+        if fetched and name not in fetched:  # `golfzoo data fetch --train-shards` left it out
+            continue
         if Path(name).name != name or not (folder / name).is_file() or file_sha256(folder / name) != digest:
             raise DataError(
                 f"{folder / name}: its contents are not what dataset.json says (sha256); fetch or build it again"
@@ -47,6 +54,31 @@ def check_dataset(folder: Path, tokenizer_file: Path | None = None) -> dict[str,
         "tokens": {"train": train_tokens, "val": len(val.tokens)},
         "bytes": {"train": train_bytes, "val": val.total_bytes},
     }
+
+
+def check_name(dataset: str) -> None:
+    """Whether a dataset may be called so: its name becomes that of a folder."""
+    if not _PLAIN_NAME.fullmatch(dataset):
+        raise UsageError(
+            f"{dataset}: a dataset's name has letters, digits, _ . and - only, and a letter or digit first"
+        )
+
+
+def make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        what = "$GOLFZOO_DATA must name a folder that can be written to"
+        raise UsageError(f"{folder}: cannot be made: {error.strerror}; {what}") from None
+
+
+def read_lock(folder: Path) -> dict[str, dict[str, Any]]:
+    """File name -> size, sha256 and tokens, of what `golfzoo data fetch` fetched: shards and tokenizer."""
+    try:
+        files = json.loads((folder / LOCK).read_text())["files"]
+        return {name: entry for name, entry in files.items() if isinstance(entry, dict)}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def tokenizer_of(folder: Path) -> str:
@@ -105,7 +137,7 @@ def _check_tokenizer(folder: Path, tokenizer_file: Path) -> None:
     expected = stated.get("file") or _manifest_entry(folder)
     if expected and expected != tokenizer_file.name:
         raise DataError(f"{folder}: was made with tokenizer {expected}, and the record names {tokenizer_file.name}")
-    sha256 = stated.get("sha256")
+    sha256 = stated.get("sha256") or read_lock(folder).get(tokenizer_file.name, {}).get("sha256")
     if sha256 and tokenizer_file.is_file() and sha256 != file_sha256(tokenizer_file):
         raise DataError(f"{tokenizer_file}: is not the tokenizer that {folder} was made with, though it has its name")
 

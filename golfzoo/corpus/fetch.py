@@ -12,24 +12,22 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from golfzoo.corpus.check import file_sha256
-from golfzoo.corpus.origins import Origin, Remote, Web, find_entry
+from golfzoo.corpus.check import LOCK, check_name, file_sha256, make_folder, read_lock
+from golfzoo.corpus.origins import DESCRIPTION, Folder, Origin, Remote, Web, find_entry
 from golfzoo.engine.errors import DataError
 from golfzoo.engine.files import write_whole
 from golfzoo.engine.shards import HEADER_BYTES, open_shard
 from golfzoo.errors import UsageError
 
-LOCK = "data.lock.json"
 _ATTEMPTS = 4
 _LEFTOVER_SECONDS = 3600
-_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_SHARD = re.compile(r".+_(train|val)_(\d+)\.bin")
+_SHARD = re.compile(r"(.+)_(train|val)_(\d+)\.bin")
 
 
 @dataclass(frozen=True)
@@ -65,26 +63,26 @@ class Stopped(BaseException):
 
 def make_plan(origin: Origin, dataset: str, root: Path, num_train_shards: int | None) -> Plan:
     """Which files the dataset needs, and which of them are here already and whole."""
-    if not _SAFE.fullmatch(dataset):
-        raise UsageError(f"{dataset}: a dataset's name has letters, digits, _ . and - only")
-    manifest = origin.manifest()
-    entry = find_entry(manifest, dataset) if manifest else {}
+    check_name(dataset)
+    entry, hashes = origin.described(dataset) if isinstance(origin, Folder) else ({}, {})
+    manifest = {} if entry else origin.manifest()
+    if manifest:
+        entry = find_entry(manifest, dataset)
+    vocab_size = entry.get("vocab_size")
+    if vocab_size is not None and type(vocab_size) is not int:
+        raise UsageError(f"{origin.name}: gives {dataset} the vocab_size {vocab_size!r}; must be a whole number")
     folder = root / "datasets" / dataset
-    splits: dict[str, list[tuple[int, Remote]]] = {"train": [], "val": []}
-    for remote in origin.shards(dataset, entry):
-        if match := _SHARD.fullmatch(remote.name):
-            splits[match[1]].append((int(match[2]), remote))
-    chosen = sorted(splits["train"])[:num_train_shards] + sorted(splits["val"])
-    wanted = [(remote, folder / remote.name) for _, remote in chosen]
+    remotes = _choose(origin.name, dataset, origin.shards(dataset, entry), num_train_shards)
+    wanted = [(remote, folder / remote.name) for remote in remotes]
     if isinstance(path := entry.get("tokenizer", {}).get("model_path"), str):
         tokenizer = origin.tokenizer(path)
         wanted.append((tokenizer, root / "tokenizers" / tokenizer.name))
+    wanted = [(replace(remote, sha256=remote.sha256 or hashes.get(remote.name)), path) for remote, path in wanted]
     if isinstance(origin, Web):
         with ThreadPoolExecutor(8) as pool:
             sizes = pool.map(origin.size, [remote for remote, _ in wanted])
-            wanted = [(Remote(remote.path, size), path) for (remote, path), size in zip(wanted, sizes, strict=True)]
+            wanted = [(replace(remote, size=size), path) for (remote, path), size in zip(wanted, sizes, strict=True)]
     lock = read_lock(folder)
-    vocab_size = entry.get("vocab_size")
     with ThreadPoolExecutor(4) as pool:
         states = pool.map(lambda pair: _state(pair[0], pair[1], lock, vocab_size), wanted)
         items = [Item(remote, path, state) for (remote, path), state in zip(wanted, states, strict=True)]
@@ -96,16 +94,16 @@ def fetch(plan: Plan, root: Path, jobs: int, advance: Callable[[int], None], say
 
     `advance` is told of arriving bytes, and of bytes that turned out bad as a negative number.
     """
-    root.mkdir(parents=True, exist_ok=True)
+    make_folder(root)
     free = shutil.disk_usage(root).free
     if plan.num_bytes > free:
         raise UsageError(f"{root}: {plan.num_bytes / 1e9:.2f} GB are to be fetched, and {free / 1e9:.2f} GB are free")
-    for leftover in plan.folder.glob(".*.partial-*"):  # of a fetch that was killed
-        if time.time() - leftover.stat().st_mtime > _LEFTOVER_SECONDS:
-            leftover.unlink()
+    for folder in {item.path.parent for item in plan.items}:
+        make_folder(folder)
+        _remove_leftovers(folder)
     lock = read_lock(plan.folder)
     for item in plan.items:
-        if item.state == "there" and item.path.parent == plan.folder and item.path.name not in lock:
+        if item.state == "there" and item.path.name not in lock:
             lock[item.path.name] = _describe(item.path)
     stop = threading.Event()
 
@@ -128,9 +126,8 @@ def fetch(plan: Plan, root: Path, jobs: int, advance: Callable[[int], None], say
                         failed.append(f"{item.remote.name}: {error}")
                         continue
                     say(f"{item.remote.name}: {described['size']:,} bytes, checked")
-                    if item.path.parent == plan.folder:
-                        lock[item.path.name] = described
-                        _write_lock(plan, lock)
+                    lock[item.path.name] = described
+                    _write_lock(plan, lock)
         except BaseException:
             stop.set()
             pool.shutdown(cancel_futures=True)
@@ -158,13 +155,34 @@ def check_file(path: Path, remote: Remote, vocab_size: int | None, known: dict[s
             raise DataError(f"{place}: token id {tokens[first]}, and the vocabulary has {vocab_size}")
 
 
-def read_lock(folder: Path) -> dict[str, dict[str, Any]]:
-    """File name -> size, sha256 and tokens, of what was fetched before."""
-    try:
-        files = json.loads((folder / LOCK).read_text())["files"]
-        return {name: entry for name, entry in files.items() if isinstance(entry, dict)}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
+def _choose(source: str, dataset: str, remotes: list[Remote], num_train_shards: int | None) -> list[Remote]:
+    """Of a dataset's files: the first training shards, all of validation, its description. Raises UsageError where what
+    is there could not be used."""
+    chosen = []
+    for split, count in (("train", num_train_shards), ("val", None)):
+        matches = [(match, remote) for remote in remotes if (match := _SHARD.fullmatch(remote.name))]
+        numbered = {int(match[3]): remote for match, remote in matches if match[2] == split}
+        names = sorted({match[1] for match, _ in matches if match[2] == split})
+        if len(names) > 1:
+            raise UsageError(f"{source}: {dataset} has {split} shards of several datasets: {', '.join(names)}")
+        numbers = sorted(numbered)[:count]
+        if numbers != list(range(len(numbers) or 1)):
+            missing = min(set(range(len(numbers) + 1)) - set(numbers))
+            what = "the dataset cannot be used without it; name another --source"
+            raise UsageError(f"{source}: {dataset}: {split} shard {missing:06d} is missing there; {what}")
+        chosen += [numbered[number] for number in numbers]
+    return chosen + [remote for remote in remotes if remote.name == DESCRIPTION]
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Of fetches that were killed; the hub's client makes folders of them."""
+    for leftover in folder.glob(".*.partial-*"):
+        if time.time() - leftover.stat().st_mtime <= _LEFTOVER_SECONDS:
+            continue
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def _state(remote: Remote, path: Path, lock: dict[str, dict[str, Any]], vocab_size: int | None) -> str:
@@ -179,7 +197,6 @@ def _state(remote: Remote, path: Path, lock: dict[str, dict[str, Any]], vocab_si
 
 def _fetch_one(plan: Plan, item: Item, advance: Callable[[int], None]) -> dict[str, Any]:
     """One file: downloaded beside its place, checked, then given its name. Returns what the lock says of it."""
-    item.path.parent.mkdir(parents=True, exist_ok=True)
     partial = item.path.with_name(f".{item.path.name}.partial-{os.getpid()}")
     try:
         for attempt in range(_ATTEMPTS):
@@ -225,7 +242,6 @@ def _describe(path: Path) -> dict[str, Any]:
 
 
 def _write_lock(plan: Plan, lock: dict[str, Any]) -> None:
-    plan.folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"source": plan.origin.name, "files": dict(sorted(lock.items()))}, indent=1)
     write_whole(plan.folder / LOCK, text.encode())
 

@@ -4,9 +4,11 @@
     datasets/<name>/<prefix>_{train,val}_000000.bin
     tokenizers/<file>
 
-below `datasets/` on the hub, and there or at the top elsewhere. The manifest has neither sizes nor hashes.
+below `datasets/` on the hub, and there or at the top elsewhere. The manifest has neither sizes nor hashes. In a
+folder, a dataset that golfzoo built needs no manifest: its dataset.json has names and hashes.
 """
 
+import http.client
 import json
 import os
 import re
@@ -19,6 +21,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from golfzoo.config import suggest
+from golfzoo.corpus.check import file_sha256
+from golfzoo.engine.data import describe_dataset
+from golfzoo.engine.tokens import BYTE260
 from golfzoo.errors import UsageError
 
 DEFAULT_SOURCE = "hf:willdepueoai/parameter-golf"
@@ -26,8 +31,10 @@ DEFAULT_SOURCE = "hf:willdepueoai/parameter-golf"
 Advance = Callable[[int], None]
 """Told the number of bytes that have arrived since it was last called. It may raise, to stop the transfer."""
 
+DESCRIPTION = "dataset.json"
 _CHUNK_BYTES = 2**20
 _TIMEOUT_SECONDS = 30
+_WEB_ERRORS = OSError, http.client.HTTPException, ValueError
 
 
 @dataclass(frozen=True)
@@ -106,7 +113,7 @@ class Hub:
             path = self.hub.hf_hub_download(self.repo, "datasets/manifest.json", **self._where())
         except Exception as error:
             raise UsageError(f"{self.name}: its manifest cannot be read: {_one_line(error)}") from None
-        return _read_manifest(Path(path).read_text(), self.name)
+        return _read_manifest(Path(path).read_bytes(), self.name)
 
     def shards(self, dataset: str, entry: dict[str, Any]) -> list[Remote]:
         folder = f"datasets/datasets/{dataset}"
@@ -161,8 +168,8 @@ class Web:
         for base in (self.base, f"{self.base}/datasets"):
             try:
                 with _open(f"{base}/manifest.json") as answer:
-                    text = answer.read().decode()
-            except OSError as error:
+                    text = answer.read()
+            except _WEB_ERRORS as error:
                 failed = error
                 continue
             self.base = base
@@ -170,9 +177,10 @@ class Web:
         raise UsageError(f"{self.name}: has no manifest.json: {_one_line(failed)}") from None
 
     def shards(self, dataset: str, entry: dict[str, Any]) -> list[Remote]:
-        found = []
+        found, stats = [], entry.get("stats")
         for split in ("train", "val"):
-            pattern, count = entry.get(f"{split}_glob"), entry.get("stats", {}).get(f"files_{split}")
+            count = stats.get(f"files_{split}") if isinstance(stats, dict) else None
+            pattern = entry.get(f"{split}_glob")
             if not isinstance(pattern, str) or not isinstance(count, int):
                 raise UsageError(f"{self.name}: its manifest does not say how many {split} shards {dataset} has")
             prefix = pattern.rpartition("/")[2].partition("*")[0]
@@ -183,8 +191,12 @@ class Web:
         return Remote(path)
 
     def size(self, remote: Remote) -> int | None:
-        with _open(f"{self.base}/{remote.path}", "HEAD") as answer:
-            length = answer.headers.get("Content-Length")
+        address = f"{self.base}/{remote.path}"
+        try:
+            with _open(address, "HEAD") as answer:
+                length = answer.headers.get("Content-Length")
+        except _WEB_ERRORS as error:
+            raise UsageError(f"{address}: {_one_line(error)}; the manifest there promises it") from None
         return int(length) if length else None
 
     def download(self, remote: Remote, to: Path, advance: Advance) -> None:
@@ -203,12 +215,29 @@ class Folder:
 
     def manifest(self) -> dict[str, Any]:
         path = self.path / "manifest.json"
-        return _read_manifest(path.read_text(), str(path)) if path.exists() else {}
+        return _read_manifest(path.read_bytes(), str(path)) if path.exists() else {}
+
+    def described(self, dataset: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What a dataset that golfzoo built says of itself: an entry as of a manifest, and hashes by file name. Both
+        are empty where it says nothing."""
+        path = self.path / "datasets" / dataset / DESCRIPTION
+        if not (description := describe_dataset(path.parent)):
+            return {}, {}
+        try:
+            tokenizer, hashes = dict(description["tokenizer"]), dict(description["shards"])
+            file = Path(tokenizer["file"]).name
+        except (KeyError, TypeError, ValueError):
+            raise UsageError(f"{path}: does not name its tokenizer and shards; build the dataset again") from None
+        model = {"model_path": f"tokenizers/{file}"} if file != BYTE260 else {}
+        hashes |= {path.name: file_sha256(path), file: tokenizer.get("sha256")}
+        return {"vocab_size": tokenizer.get("vocab_size"), "tokenizer": model}, hashes
 
     def shards(self, dataset: str, entry: dict[str, Any]) -> list[Remote]:
-        found = sorted((self.path / "datasets" / dataset).glob("*.bin"))
-        if not found:
-            raise UsageError(f"{self.path / 'datasets' / dataset}: has no shards")
+        """And the dataset's description, where it has one."""
+        folder = self.path / "datasets" / dataset
+        if not (found := sorted(folder.glob("*.bin"))):
+            raise UsageError(f"{folder}: has no shards")
+        found += folder.glob(DESCRIPTION)
         return [Remote(str(path.relative_to(self.path)), path.stat().st_size) for path in found]
 
     def tokenizer(self, path: str) -> Remote:
@@ -227,7 +256,7 @@ def _open(address: str, method: str = "GET") -> Any:
     return urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)
 
 
-def _read_manifest(text: str, where: str) -> dict[str, Any]:
+def _read_manifest(text: bytes, where: str) -> dict[str, Any]:
     try:
         manifest = json.loads(text)
         for kind in ("datasets", "tokenizers"):
