@@ -92,7 +92,6 @@ def test_sources(tmp_path):
     (tmp_path / "b.txt").write_text("second")
     (tmp_path / "a.txt").write_text("first")
     (tmp_path / "c.txt").write_text("first")  # a copy
-    (tmp_path / "d.txt").write_bytes(b"\xff")
     assert list(text_documents(str(tmp_path / "*.txt"))()) == ["first", "second"]
     with pytest.raises(UsageError, match="matches no file"):
         text_documents(str(tmp_path / "*.md"))
@@ -103,6 +102,29 @@ def test_sources(tmp_path):
         lines.write_text('{"text": "one"}\n' + bad)
         with pytest.raises(UsageError, match="line 2"):
             list(jsonl_documents(lines)())
+
+
+@pytest.mark.parametrize("vocab_size", [260, 300])
+def test_text_that_is_not_utf8_is_refused(tmp_path, vocab_size):
+    for number, text in enumerate(TEXTS):
+        (tmp_path / f"{number:02d}.txt").write_text(text)
+    (tmp_path / "07.txt").write_bytes("café".encode("latin-1"))
+    lines = tmp_path / "x.jsonl"
+    lines.write_bytes(b'{"text": "one"}\n{"text": "caf\xe9"}\n')
+    for documents, message in (
+        (text_documents(str(tmp_path / "*.txt")), r"07\.txt: byte 3: is not UTF-8; convert it, or leave it out"),
+        (jsonl_documents(lines), r"x\.jsonl: line 2: byte 13: is not UTF-8"),
+    ):
+        with pytest.raises(UsageError, match=f"^{tmp_path}/{message}"):
+            build_dataset("d", documents, vocab_size, tmp_path, quiet, "a test")
+    assert list((tmp_path / "datasets").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", ".", ".."])
+def test_a_dataset_s_name_is_a_plain_name(tmp_path, name):
+    with pytest.raises(UsageError, match="a dataset's name has letters, digits"):
+        build_dataset(name, lambda: iter(TEXTS), 260, tmp_path, quiet, "a test")
+    assert not list(tmp_path.iterdir())
 
 
 def damage_value(folder, value):
@@ -152,11 +174,15 @@ def test_fingerprints_tell_datasets_apart(built):
 
 def test_data_commands(golfzoo, tmp_path, monkeypatch):
     monkeypatch.setenv("GOLFZOO_DATA", str(tmp_path / "root"))
+    status, output = golfzoo("data", "list")
+    assert status == 0
+    assert output.startswith(f"{tmp_path}/root/datasets: there is nothing yet; `golfzoo data fetch` and")
     for number, text in enumerate(TEXTS):
         (tmp_path / f"{number:02d}.txt").write_text(text)
     status, output = golfzoo("data", "build", "mine", "--text", tmp_path / "*.txt", "--vocab-size", "300")
     assert status == 0, output
     assert "bits per byte" in output
+    assert output.endswith('[data]\ndataset = "mine"\ntokenizer = "mine_300_bpe.model"\n')
     assert golfzoo("data", "list")[1].split()[:2] == ["mine", "train:"]
     status, output = golfzoo("data", "check", "mine")
     assert status == 0
@@ -165,3 +191,7 @@ def test_data_commands(golfzoo, tmp_path, monkeypatch):
     status, output = golfzoo("data", "check", "other")
     assert status == 2
     assert output.startswith(f"golfzoo: {tmp_path}/root/datasets/other: no such dataset")
+    monkeypatch.setenv("GOLFZOO_DATA", str(tmp_path / "00.txt"))
+    status, output = golfzoo("data", "build", "mine", "--text", tmp_path / "*.txt")
+    assert status == 2
+    assert output.startswith(f"golfzoo: {tmp_path}/00.txt/datasets: cannot be made: Not a directory; $GOLFZOO_DATA")

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import sentencepiece
 
+from golfzoo.corpus.check import check_name, make_folder
 from golfzoo.corpus.sources import Documents, stdlib_documents
 from golfzoo.engine.files import write_whole
 from golfzoo.engine.shards import BOS, write_shard
@@ -63,11 +64,13 @@ def build_dataset(
 
     A vocab_size of 260 means byte260, which needs no training.
     """
+    check_name(name)
     folder = root / "datasets" / name
     if folder.exists():
         raise UsageError(f"{folder}: exists already; remove it or choose another name")
     partial = folder.with_name(f".{name}.partial-{os.getpid()}")
-    partial.mkdir(parents=True)
+    make_folder(folder.parent)
+    partial.mkdir()
     try:
         tokenizer_file, encode = _make_tokenizer(name, documents, vocab_size, root, say)
         tokenizer = open_tokenizer(tokenizer_file)
@@ -153,9 +156,10 @@ def _make_tokenizer(
         return root / "tokenizers" / BYTE260, lambda texts: [[byte + 4 for byte in text.encode()] for text in texts]
     say(f"training a {vocab_size}-piece BPE tokenizer")
     model = io.BytesIO()
+    failed: list[UsageError] = []
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=_lines(documents),
+            sentence_iterator=_lines(documents, failed),
             model_writer=model,
             model_type="bpe",
             vocab_size=vocab_size,
@@ -175,24 +179,33 @@ def _make_tokenizer(
             minloglevel=2,
         )
     except RuntimeError as error:
+        if failed:
+            raise failed[0] from None
         raise UsageError(f"--vocab-size {vocab_size}: {' '.join(str(error).split())[-200:]}") from None
     path = root / "tokenizers" / f"{name}_{vocab_size}_bpe.model"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_whole(path, model.getvalue())
     processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
     return path, lambda texts: processor.encode(texts, num_threads=os.cpu_count())
 
 
-def _lines(documents: Documents) -> Iterator[str]:
-    """Lines to train a tokenizer on, from as many documents as it needs."""
+def _lines(documents: Documents, failed: list[UsageError]) -> Iterator[str]:
+    """Lines to train a tokenizer on, from as many documents as it needs.
+
+    An error of theirs is left in `failed`: sentencepiece makes one of its own out of it.
+    """
     remaining = _TOKENIZER_SAMPLE_BYTES
-    for text in documents():
-        for line in text.splitlines():
-            if line:
-                remaining -= len(line)
-                yield line
-        if remaining <= 0:
-            return
+    try:
+        for text in documents():
+            for line in text.splitlines():
+                if line:
+                    remaining -= len(line)
+                    yield line
+            if remaining <= 0:
+                return
+    except UsageError as error:
+        failed.append(error)
+        raise
 
 
 def _batches(items: Iterator[Any], size: int) -> Iterator[list[Any]]:

@@ -28,15 +28,25 @@ def stdlib_documents() -> Iterator[str]:
     files = [path for path in root.rglob("*.py") if not _NOT_LIBRARY.intersection(path.relative_to(root).parts[:-1])]
     files.sort(key=lambda path: hashlib.sha256(path.relative_to(root).as_posix().encode()).digest())
     files.sort(key=lambda path: path.stat().st_size > _GIANT_BYTES)
-    return unique(_read_files(files))
+    return unique(_read_library(files))
 
 
 def text_documents(pattern: str) -> Documents:
-    """Every file that a glob matches, in the order of their names, as a document each."""
+    """Every file that a glob matches, in the order of their names, as a document each. All must be UTF-8: a corpus that
+    left some out would be another one than was asked for."""
     files = [path for path in map(Path, sorted(glob.glob(pattern, recursive=True))) if path.is_file()]
     if not files:
         raise UsageError(f"--text {pattern!r}: matches no file")
-    return lambda: unique(_read_files(files))
+
+    def read() -> Iterator[str]:
+        for path in files:
+            try:
+                yield path.read_bytes().decode()
+            except UnicodeDecodeError as error:
+                what = "convert it, or leave it out of --text"
+                raise UsageError(f"{path}: byte {error.start}: is not UTF-8; {what}") from None
+
+    return lambda: unique(read())
 
 
 def jsonl_documents(path: Path) -> Documents:
@@ -45,12 +55,14 @@ def jsonl_documents(path: Path) -> Documents:
         raise UsageError(f"--jsonl {path}: no such file")
 
     def read() -> Iterator[str]:
-        with open(path, encoding="utf-8") as file:
+        with open(path, "rb") as file:
             for number, line in enumerate(file, start=1):
                 if not line.strip():
                     continue
                 try:
-                    text = json.loads(line)["text"]
+                    text = json.loads(line.decode())["text"]
+                except UnicodeDecodeError as error:
+                    raise UsageError(f"{path}: line {number}: byte {error.start}: is not UTF-8; convert it") from None
                 except (ValueError, KeyError, TypeError):
                     text = None
                 if not isinstance(text, str):
@@ -72,7 +84,7 @@ def unique(documents: Iterator[str]) -> Iterator[str]:
             yield text
 
 
-def _read_files(files: list[Path]) -> Iterator[str]:
+def _read_library(files: list[Path]) -> Iterator[str]:
     for path in files:
         try:
             yield path.read_bytes().decode("utf-8")
