@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from golfzoo.corpus.check import check_inputs
+from golfzoo.corpus.check import check_inputs, how_to_get
 from golfzoo.engine.data import data_paths, data_root
 from golfzoo.engine.errors import DataError, RunError
 from golfzoo.engine.parts import namespace
@@ -85,7 +85,7 @@ def prepare_data(record: Record, say: Callable[[str], None]) -> None:
     try:
         check_inputs(folder, tokenizer_file)
     except DataError as error:
-        there = "" if folder.exists() else "; `golfzoo data list` shows what is there, [data].dataset names another"
+        there = "" if folder.exists() else f"; {how_to_get(folder)}, [data].dataset names another"
         raise UsageError(f"{error}{there}") from None
 
 

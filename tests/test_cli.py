@@ -118,6 +118,7 @@ def test_output_into_a_pipe_is_plain_lines(tiny_record, data_root, tmp_path):
     ("override", "message"),
     [
         ("data.dataset=nowhere", "datasets/nowhere: no such dataset; `golfzoo data list` shows what is there"),
+        ("data.dataset=fineweb9", "no such dataset; `golfzoo data fetch fineweb9` fetches it into $GOLFZOO_DATA"),
         ("data.tokenizer=nothing.model", "was made with tokenizer tiny_384_bpe.model, and the record names nothing"),
         ("quantizer.use=int9", "[quantizer].use: unknown quantizer 'int9'; did you mean 'int8'?"),
         ("architecture.num_layrs=3", "[architecture]: unknown key 'num_layrs'; did you mean 'num_layers'?"),

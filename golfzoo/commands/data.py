@@ -31,7 +31,7 @@ def build(name: str, text: str | None, jsonl: Path | None, vocab_size: int, val_
     from golfzoo.engine.data import data_root
 
     if name == build.STDLIB and not (text or jsonl):
-        build.build_stdlib(data_root(), click.echo)
+        _show_record_lines(build.build_stdlib(data_root(), click.echo))
         return
     if text and not jsonl:
         documents = sources.text_documents(text)
@@ -39,7 +39,13 @@ def build(name: str, text: str | None, jsonl: Path | None, vocab_size: int, val_
         documents = sources.jsonl_documents(jsonl)
     else:
         raise UsageError(f"data build {name}: needs one of --text GLOB and --jsonl FILE")
-    build.build_dataset(name, documents, vocab_size, data_root(), click.echo, text or str(jsonl), val_every)
+    source = text or str(jsonl)
+    _show_record_lines(build.build_dataset(name, documents, vocab_size, data_root(), click.echo, source, val_every))
+
+
+def _show_record_lines(description: dict[str, Any]) -> None:
+    click.echo(f'in a record:\n[data]\ndataset = "{description["name"]}"')
+    click.echo(f'tokenizer = "{description["tokenizer"]["file"]}"')
 
 
 @data.command()
@@ -86,8 +92,12 @@ def list_() -> None:
     from golfzoo.corpus.check import list_datasets
     from golfzoo.engine.data import data_root
 
-    for name, line in list_datasets(data_root()):
+    datasets = list_datasets(data_root())
+    for name, line in datasets:
         click.echo(f"{name:24} {line}")
+    if not datasets:
+        makes = "`golfzoo data fetch` and `golfzoo data build` make datasets, $GOLFZOO_DATA names another folder"
+        click.echo(f"{data_root() / 'datasets'}: there is nothing yet; {makes}")
 
 
 @data.command()
@@ -95,13 +105,13 @@ def list_() -> None:
 @click.option("--tokenizer", help="The tokenizer's file name, where the dataset does not say.")
 def check(name: str, tokenizer: str | None) -> None:
     """Check dataset NAME: headers, sizes, numbering, every token id, byte totals."""
-    from golfzoo.corpus.check import check_dataset
+    from golfzoo.corpus.check import check_dataset, how_to_get
     from golfzoo.engine.data import data_root
 
     root = data_root()
     folder = root / "datasets" / name
     if not folder.is_dir():
-        raise UsageError(f"{folder}: no such dataset; `golfzoo data list` shows what is there")
+        raise UsageError(f"{folder}: no such dataset; {how_to_get(folder)}")
     counts = check_dataset(folder, root / "tokenizers" / tokenizer if tokenizer else None)
     for split in ("train", "val"):
         click.echo(

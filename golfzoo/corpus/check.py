@@ -72,6 +72,13 @@ def make_folder(folder: Path) -> None:
         raise UsageError(f"{folder}: cannot be made: {error.strerror}; {what}") from None
 
 
+def how_to_get(folder: Path) -> str:
+    """What to do about a dataset that is not there."""
+    if folder.name.startswith("fineweb"):  # what the challenge publishes
+        return f"`golfzoo data fetch {folder.name}` fetches it into $GOLFZOO_DATA or ./data"
+    return "`golfzoo data list` shows what is there"
+
+
 def read_lock(folder: Path) -> dict[str, dict[str, Any]]:
     """File name -> size, sha256 and tokens, of what `golfzoo data fetch` fetched: shards and tokenizer."""
     try:
