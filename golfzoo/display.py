@@ -1,5 +1,6 @@
 """What a person sees of a run: a progress line and tables on a terminal, plain lines into a pipe or file."""
 
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -79,10 +80,18 @@ class Display:
         )
 
 
+class _Patient(Console):
+    """`golfzoo run ... | head`: who read our output has seen enough, and what was begun is finished all the same."""
+
+    def on_broken_pipe(self) -> None:
+        with suppress(SystemExit):
+            super().on_broken_pipe()
+
+
 def make_console(quiet: bool = False) -> Console:
     """The terminal, or, where the output goes elsewhere, lines that are as long as they need to be."""
-    console = Console(highlight=False, soft_wrap=True, quiet=quiet)
-    return console if console.is_terminal else Console(highlight=False, quiet=quiet, width=1000)
+    console = _Patient(highlight=False, soft_wrap=True, quiet=quiet)
+    return console if console.is_terminal else _Patient(highlight=False, quiet=quiet, width=1000)
 
 
 def _duration(seconds: float) -> str:

@@ -24,6 +24,8 @@ def golfzoo_architectures() -> list[Component]:
                                      nats, (batch, time) float32. Position t may depend on input_ids[:, :t+1] only.
     parameter_roles()                role of every parameter
     logits(input_ids)                optional, for quantizers that need "fisher": (batch, time, vocab_size)
+
+    Adaptors attach to linear layers, by the last part of their names: c_q, c_v, lm_head where nothing else is said.
     """
 
 

@@ -164,8 +164,10 @@ class KeptStages(Stages):
             return None
         if stage == "train":
             self.journal.rewind(facts["journal"] if own else 0)
-            for event in [] if own else facts["curves"]:
-                self.journal.emit(event)
+            if not own:
+                self.journal.emit({"event": "note", "text": f"trained already, as {facts['from']}; its steps:"})
+                for event in facts["curves"]:
+                    self.journal.emit(event)
         self._put(stage, tensors)
         return tensors, facts
 

@@ -1,6 +1,7 @@
 """The commands as a user meets them: what they print, how they end, and how little they load."""
 
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -95,6 +96,15 @@ def test_the_cpu_profile_is_laid_over_and_said_out_loud(golfzoo, monkeypatch):
     monkeypatch.setattr("golfzoo.launch.has_cuda", lambda: True)
     assert 'profile = "none"' in golfzoo("show", "records/baseline.toml")[1]
     assert 'profile = "none"' in golfzoo("show", "records/baseline.toml", "--profile", "none")[1]
+
+
+def test_a_reader_that_has_seen_enough_does_not_end_the_run(tiny_record, data_root, tmp_path):
+    golfzoo = f"{sys.executable} -m golfzoo run {tiny_record} --out {tmp_path / 'run'}"
+    command = golfzoo + " | head -1; exit ${PIPESTATUS[0]}"
+    environment = {**os.environ, "GOLFZOO_DATA": str(data_root)}
+    done = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr, len(done.stdout.splitlines())) == (0, "", 1)
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "completed"
 
 
 def test_output_into_a_pipe_is_plain_lines(tiny_record, data_root, tmp_path):
