@@ -1,5 +1,6 @@
 """What a person sees of a run: a progress line and tables on a terminal, plain lines into a pipe or file."""
 
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
@@ -92,6 +93,15 @@ def make_console(quiet: bool = False) -> Console:
     """The terminal, or, where the output goes elsewhere, lines that are as long as they need to be."""
     console = _Patient(highlight=False, soft_wrap=True, quiet=quiet)
     return console if console.is_terminal else _Patient(highlight=False, quiet=quiet, width=1000)
+
+
+def left_out(console: Console, widths: Mapping[str, int], least: Iterable[str]) -> list[str]:
+    """The columns that a table has no room for on a narrow terminal: of `least`, in its order, as many as it takes."""
+    hidden: list[str] = []
+    for column in least if console.is_terminal else ():
+        if sum(width + 3 for name, width in widths.items() if name not in hidden) + 1 > console.width:
+            hidden.append(column)
+    return hidden
 
 
 def _duration(seconds: float) -> str:

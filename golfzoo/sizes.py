@@ -61,9 +61,14 @@ def measure(record: Record, artifact: bytes | None, where: str = "") -> dict[str
     code = pack_code(record)
     model = len(artifact) if artifact is not None else 0
     size = count_bytes(model, len(code), tokenizer.file_bytes, namespace(record.tables["size"]))
+    modules = module_bytes(record)
     return {
         "groups": [vars(row) for row in rows],
-        "modules": module_bytes(record),
+        "modules": modules,
+        "rest": {  # less than 0 where groups compress better together than each on its own
+            "model": model - sum(row.compressed or 0 for row in rows),
+            "code": len(code) - sum(modules.values()),
+        },
         "bytes": size,
         "headroom": size["limit"] - size["total"],
     }

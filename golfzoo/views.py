@@ -12,10 +12,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from golfzoo.cache import Entry as Kept
-from golfzoo.display import make_console
+from golfzoo.display import left_out, make_console
 from golfzoo.verify.verdict import MEANINGS, Verdict
 
 _FILES_SHOWN = 24
+_NAME_WIDTH = 24  # a longer name may be folded to it, where that saves a column
 
 
 def make_table(console: Console, title: str, header: list[str], rows: Iterable[Iterable[object]]) -> Table:
@@ -24,8 +25,28 @@ def make_table(console: Console, title: str, header: list[str], rows: Iterable[I
     for number, name in enumerate(header):
         table.add_column(name, justify="right" if number else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
+        table.add_row(*(escape(_written(cell)) for cell in row))
     return table
+
+
+def show_table(console: Console, title: str, header: list[str], rows: list[list[Any]], least: Iterable[str]) -> None:
+    """Print a table. Its names may be folded, its figures never: a terminal that is too narrow is shown fewer columns,
+    without those of `least` in their order, and told so."""
+    cells = list(zip(header, *(map(_written, row) for row in rows), strict=True))
+    widths = {column[0]: max(map(len, column)) for column in cells}
+    longest_word = max((len(word) for name in cells[0] for word in name.split()), default=0)
+    hidden = left_out(console, widths | {header[0]: min(longest_word, _NAME_WIDTH)}, least)
+    kept = [number for number, name in enumerate(header) if name not in hidden]
+    table = make_table(console, title, [header[number] for number in kept], [[row[i] for i in kept] for row in rows])
+    for column, number in list(zip(table.columns, kept, strict=True))[1:]:
+        column.no_wrap, column.min_width = True, widths[header[number]]
+    console.print(table)
+    if hidden:
+        console.print(f"Too narrow for {', '.join(hidden)}; --json has them.", markup=False)
+
+
+def _written(cell: object) -> str:
+    return f"{cell:,}" if isinstance(cell, int) else str(cell)
 
 
 def show_sizes(measured: dict[str, Any]) -> None:
@@ -35,17 +56,26 @@ def show_sizes(measured: dict[str, Any]) -> None:
     columns = ["parameters", "raw", "quantized", "compressed", "entropy"]
     rows = [[row["name"], *(row[column] if row[column] is not None else "-" for column in columns)] for row in groups]
     totals = [sum(row[column] or 0 for row in groups) or "-" for column in columns]
-    rows.append(["all of them", *totals])
-    bits = [f"{8 * row['compressed'] / row['parameters']:.2f}" if row["compressed"] else "-" for row in groups] + [
-        f"{8 * totals[3] / totals[0]:.2f}" if totals[3] != "-" else "-"
-    ]
+    bits = [f"{8 * row['compressed'] / row['parameters']:.2f}" if row["compressed"] else "-" for row in groups]
+    if size["model"]:
+        rows.append(["rest of the file", "-", "-", "-", measured["rest"]["model"], "-"])
+        totals[3] = size["model"]
+        bits += ["-", f"{8 * size['model'] / totals[0]:.2f}"]
+    rows.append(["model" if size["model"] else "all of them", *totals])
+    bits += ["-"] * (len(rows) - len(bits))
     with_bits = [[*row, bit] for row, bit in zip(rows, bits, strict=True)]
-    console.print(make_table(console, "Tensors, in bytes", ["group", *columns, "bits/weight"], with_bits))
-    modules = sorted(measured["modules"].items(), key=lambda item: -item[1])
-    console.print(make_table(console, "Code, in bytes of train_gpt.py", ["module", "costs"], modules))
+    least = ["raw", "entropy", "quantized", "bits/weight", "parameters"]
+    show_table(console, "Tensors, in bytes", ["group", *columns, "bits/weight"], with_bits, least)
+    modules: list[list[Any]] = [
+        *map(list, sorted(measured["modules"].items(), key=lambda item: -item[1])),
+        ["loader, record, what modules share", measured["rest"]["code"]],
+        ["code", size["code"]],
+    ]
+    show_table(console, "Code, in bytes of train_gpt.py", ["module", "costs"], modules, [])
+    uncounted = "" if size["total"] > size["model"] + size["code"] else "  (not counted)"
     print(f"model      {size['model']:>12,}" if size["model"] else "model                 -  (no artifact yet)")
     print(f"code       {size['code']:>12,}")
-    print(f"tokenizer  {size['tokenizer']:>12,}")
+    print(f"tokenizer  {size['tokenizer']:>12,}{uncounted}")
     print(f"total      {size['total']:>12,} of {size['limit']:,}")
     print(f"headroom   {measured['headroom']:>12,}")
 
@@ -126,7 +156,7 @@ def show_comparisons(reports: list[dict[str, Any]], as_markdown: bool) -> None:
             print(f"| {' | '.join(cells)} |")
     else:
         console = make_console()
-        console.print(make_table(console, "", header, rows))
+        show_table(console, "", header, rows, ["nats per token", "bytes", "runs", header[-1]])
     for report in reports:
         for line in _judgement(report):
             print(line)
@@ -178,7 +208,7 @@ def show_plan(folder: Path, plan: dict[str, Any]) -> None:
         rows.append([cell["name"], str(cell["seed"]), there, train, _or_unknown(guess["eval"], "{:,.0f} s"), sizes])
     header = ["cell", "seed", "there?", "training", "scoring", "bytes"]
     console.print(str(folder), markup=False)
-    console.print(make_table(console, "", header, rows))
+    show_table(console, "", header, rows, ["bytes", "scoring", "training"])
     console.print('"known": taken over from an earlier run. "?": no run on this machine tells yet.', markup=False)
 
 
@@ -196,7 +226,8 @@ def show_ablation(rows: list[dict[str, Any]]) -> None:
         cells.append([name, *scores, row["bytes"], row["headroom"], *seconds, difference_of(row), _p_of(row)])
     header = ["cell", "trained", "roundtrip", "final", "bytes", "headroom", "train s", "eval s"]
     header += ["final - record [95 %]", "p (Holm)"]
-    console.print(make_table(console, "Bits per byte, bytes, seconds", header, cells))
+    least = ["headroom", "eval s", "train s", "roundtrip", "trained", "bytes", *header[:-3:-1]]
+    show_table(console, "Bits per byte, bytes, seconds", header, cells, least)
 
 
 def difference_of(row: dict[str, Any]) -> str:

@@ -229,6 +229,34 @@ def test_holm():
     assert holm([]) == []
 
 
+def test_the_table_on_a_narrow_terminal(monkeypatch):
+    """Figures are never broken; columns that have no room are named."""
+    import io
+
+    from rich.console import Console
+
+    from golfzoo import views
+
+    name = "quantizer.use=gptq_trellis layers=[attn] x2"
+    row = {"name": name[:-3], "seeds": 2, "trained": 1.23456, "roundtrip": 1.3, "final": 1.25, "bytes": 15_800_123}
+    row |= {"headroom": 199_877, "train_seconds": 600.04, "eval_seconds": 99.0, "p_holm": 0.0123}
+    row |= {"difference": -0.01, "interval": [-0.0123, -0.0077]}
+    for width, figures, hidden in (
+        (40, ["1.2500"], "final - record [95 %]; --json"),
+        (80, ["1.2500", "-0.0100 [-0.0123, -0.0077]", "0.012"], "Too narrow for headroom,"),
+        (120, ["1.2346", "15,800,123", "-0.0100 [-0.0123, -0.0077]", "0.012"], "Too narrow for headroom"),
+    ):
+        console = Console(force_terminal=True, width=width, file=io.StringIO(), soft_wrap=True, color_system=None)
+        monkeypatch.setattr(views, "make_console", lambda console=console: console)
+        views.show_ablation([row])
+        text = console.file.getvalue()
+        assert all(figure in text for figure in figures), text
+        assert hidden in text
+        assert "quantizer.use=gptq_trell" in text
+        assert "[attn]" in text
+        assert max(map(len, text.splitlines()[:-1])) <= width
+
+
 def test_estimates_come_from_runs_that_had_the_same_tables(here, zoo):
     from golfzoo.ablate import Cell
     from golfzoo.record import load_record

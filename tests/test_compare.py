@@ -110,6 +110,20 @@ def test_groups_over_seeds(runs, golfzoo):
     assert "no number of seeds would show it" in output
 
 
+def test_groups_on_a_narrow_terminal(runs, golfzoo, monkeypatch):
+    from rich.console import Console
+
+    from golfzoo import views
+
+    monkeypatch.setattr(views, "make_console", lambda: Console(force_terminal=True, width=80, color_system=None))
+    output = golfzoo("compare", "base", f"{runs}/better-*")[1]
+    (report,) = json.loads(golfzoo("compare", "base", f"{runs}/better-*", "--json")[1])
+    low, high = report["test"]["interval"]
+    assert f"{report['test']['gain']:+.5f} [{low:+.5f}, {high:+.5f}]" in output
+    assert f"{report['base']['val_bpb']['mean']:.5f} ± {report['base']['val_bpb']['std']:.5f}" in output
+    assert "Too narrow for nats per token, bytes" in output
+
+
 def test_two_single_runs_document_by_document(runs, golfzoo):
     status, output = golfzoo("compare", runs / "base-1", runs / "better-1", "--json")
     assert status == 0

@@ -295,6 +295,8 @@ def test_size_adds_up(tiny_run, golfzoo, tiny_record):
     assert groups["blocks.*.attn.c_q.weight"]["parameters"] == 2 * 32 * 32
     whole = sum(row["compressed"] for row in groups.values())
     assert whole == pytest.approx(measured["bytes"]["model"], rel=0.15)
+    assert whole + measured["rest"]["model"] == measured["bytes"]["model"]
+    assert sum(measured["modules"].values()) + measured["rest"]["code"] == measured["bytes"]["code"]
     assert set(measured["modules"]) >= {"golfzoo.engine.run", "golfzoo_gpt.model"}
     assert 0.6 * measured["bytes"]["code"] < sum(measured["modules"].values()) < measured["bytes"]["code"]
     assert json.loads(golfzoo("size", tiny_run / "artifact.golf", "--json")[1]) == measured
@@ -304,6 +306,12 @@ def test_size_adds_up(tiny_run, golfzoo, tiny_record):
     status, output = golfzoo("size", tiny_run)
     assert status == 0
     assert "headroom" in output
+    assert f"{measured['bytes']['tokenizer']:,}  (not counted)" in output
+    lines = [line.split() for line in output.splitlines()]
+    column = -3  # from the right, past entropy and bits/weight: names have blanks
+    shown = [int(line[column].replace(",", "")) for line in lines[2 : 2 + len(groups)]]
+    rest, whole = (next(line for line in lines if line[:1] == [word]) for word in ("rest", "model"))
+    assert sum(shown) + int(rest[column].replace(",", "")) == int(whole[column].replace(",", ""))
     assert golfzoo("size", tiny_run / "nothing.golf")[0] == 2
 
 
