@@ -50,7 +50,9 @@ class Welch:
 
 
 def read_group(what: str, runs: Path = Path("runs")) -> Group:
-    """A run's folder, a glob of folders, or the name of a record that has runs under runs/."""
+    """A run's folder, a glob of folders, or the name of a record that has runs under runs/.
+
+    Raises UsageError where there is no completed run, or where their records differ in more than the seed."""
     folders = [Path(what)] if (Path(what) / "result.json").exists() else sorted(map(Path, glob.glob(what)))
     folders = [folder for folder in folders if (folder / "result.json").exists()]
     if not folders:
@@ -60,7 +62,42 @@ def read_group(what: str, runs: Path = Path("runs")) -> Group:
         raise UsageError(
             f"{what}: no completed run; give a run's folder, a glob, or the name of a record under {runs}/"
         )
+    _check_alike(what, kept)
     return Group(what, kept, [read_result(folder) for folder in kept], [read_environment(folder) for folder in kept])
+
+
+def _check_alike(what: str, folders: list[Path]) -> None:
+    """Runs whose records differ in more than the seed are not runs of one thing."""
+    if len(folders) < 2:
+        return
+    records = [_read_options(folder) for folder in folders]
+    different = len({repr(sorted(record.items())) for record in records})
+    for key in dict.fromkeys(key for record in records for key in record):
+        values = list(dict.fromkeys(record.get(key, "none") for record in records))
+        if len(values) > 1:
+            more = ", ..." if len(values) > 4 else ""
+            raise UsageError(
+                f"{what}: its {len(folders)} runs have {different} different records; {key} is "
+                f"{', '.join(values[:4])}{more}; name the folders of one record, or a glob of them"
+            )
+
+
+def _read_options(folder: Path) -> dict[str, str]:
+    """Every option that a run's results depend on, but for its seed: "table.key" -> value as TOML has it, or nearly."""
+    import tomli
+
+    path = folder / "record.toml"
+    try:
+        tables = tomli.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: cannot be read, so its run cannot be grouped with others ({error})") from None
+    return {
+        f"{name}.{key}": json.dumps(value, default=str)
+        for name, table in tables.items()
+        if name != "record" and isinstance(table, dict)  # [[loggers]] is none, and no result depends on it
+        for key, value in table.items()
+        if (name, key) != ("train", "seed")
+    }
 
 
 def compare(base: Group, other: Group, margin: float, alpha: float) -> dict[str, Any]:

@@ -187,6 +187,25 @@ def test_other_tokenizers_are_compared_in_bits_per_byte_and_said(runs, golfzoo):
     assert "by more than 0.005 bits per byte" in output
 
 
+def test_runs_of_different_records_are_no_group(runs, golfzoo):
+    path = runs / "base-2" / "record.toml"
+    text = path.read_text()
+    path.write_text(text.replace("iterations = 10", "iterations = 20").replace("seed = 1337", "seed = 2"))
+    status, output = golfzoo("compare", "base", "better")
+    assert (status, output) == (
+        2,
+        "golfzoo: base: its 3 runs have 2 different records; train.iterations is 10, 20; name the folders of one "
+        "record, or a glob of them\n",
+    )
+    assert golfzoo("compare", runs / "base-2", "better")[0] == 0  # other groups may have other records
+    path.write_text(text.replace("seed = 1337", "seed = 2").replace('name = "tiny"', 'name = "other"'))
+    assert golfzoo("compare", "base", "better")[0] == 0
+    path.write_text(text.partition("[adaptor]")[0] + "[size]" + text.partition("[size]")[2])
+    assert 'adaptor.use is "lora", none; name' in golfzoo("compare", "base", "better")[1]
+    path.unlink()
+    assert "base-2/record.toml: cannot be read" in golfzoo("compare", "base", "better")[1]
+
+
 def test_what_cannot_be_compared_is_said(runs, golfzoo):
     assert golfzoo("compare", "base", "nothing") == (
         2, "golfzoo: nothing: no completed run; give a run's folder, a glob, or the name of a record under runs/\n"
