@@ -17,6 +17,7 @@ import re
 import sys
 import tokenize
 from collections.abc import Mapping
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +130,10 @@ def closure(entries: list[str]) -> dict[str, Path]:
         name = pending.pop()
         if name in found:
             continue
-        spec = importlib.util.find_spec(name)
-        if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        spec = _find(name)
+        if spec is None:
+            raise PluginError(f"there is no module {name!r}, which a component's target or one of its imports names")
+        if spec.origin is None or not spec.origin.endswith(".py"):
             raise PluginError(f"module {name!r} has no Python source, so it cannot ship in a submission")
         found[name] = Path(spec.origin)
         own = (name.partition(".")[0] + ".", "golfzoo.engine.")
@@ -212,6 +215,16 @@ def _hash(text: str) -> str:
 
 def _is_module(name: str) -> bool:
     """Whether a dotted name is a module, without importing one: only packages are imported on the way."""
-    parent = importlib.util.find_spec(name.rpartition(".")[0])
+    parent = _find(name.rpartition(".")[0])
     is_package = parent is not None and parent.submodule_search_locations is not None
-    return is_package and importlib.util.find_spec(name) is not None
+    return is_package and _find(name) is not None
+
+
+def _find(name: str) -> ModuleSpec | None:
+    """Where a module is; None where there is none, or no package that it could be in."""
+    try:
+        return importlib.util.find_spec(name)
+    except ModuleNotFoundError as error:
+        if error.name and f"{name}.".startswith(f"{error.name}."):
+            return None
+        raise

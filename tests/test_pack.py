@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from golfzoo.errors import UsageError
-from golfzoo.pack import module_bytes, pack_code, shipped_modules, strip, unpack_code
+from golfzoo.errors import PluginError, UsageError
+from golfzoo.pack import closure, module_bytes, pack_code, shipped_modules, strip, unpack_code
 from golfzoo.record import load_record
 
 ROOT = Path(__file__).parent.parent
@@ -313,6 +313,14 @@ def test_size_adds_up(tiny_run, golfzoo, tiny_record):
     rest, whole = (next(line for line in lines if line[:1] == [word]) for word in ("rest", "model"))
     assert sum(shown) + int(rest[column].replace(",", "")) == int(whole[column].replace(",", ""))
     assert golfzoo("size", tiny_run / "nothing.golf")[0] == 2
+
+
+def test_a_module_that_does_not_exist():
+    for name in ("golfzoo_gpt.modl", "golfzoo_gptt.model", "golfzoo_gpt.model.gpt"):
+        with pytest.raises(PluginError, match=f"there is no module '{name}', which a component's target or"):
+            closure([name])
+    with pytest.raises(PluginError, match="module 'math' has no Python source"):
+        closure(["math"])
 
 
 def test_module_bytes_are_what_the_file_would_be_smaller_by(tiny_record, zoo):
