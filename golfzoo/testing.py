@@ -28,7 +28,11 @@ def check_plugin(plugin: str, options: Mapping[str, Mapping[str, Any]] | None = 
     for problem in zoo.problems:
         assert plugin not in problem.plugin.split(", "), f"plugin {plugin!r} is broken: {problem.reason}"
     entries = [entry for entry in zoo.entries.values() if entry.plugin == plugin]
-    assert entries, f"no plugin {plugin!r} is installed, or it has no components; is its entry point declared?"
+    installed = sorted({entry.plugin for entry in zoo.entries.values()})
+    assert entries, (
+        f"no plugin {plugin!r} is installed, or it has no components; installed: {', '.join(installed)}. A plugin's "
+        "name is that of its entry point in the group `golfzoo`, which its pyproject.toml declares"
+    )
     for entry in entries:
         check_component(entry.component, (options or {}).get(entry.component.name, {}), zoo)
 
@@ -46,13 +50,20 @@ def check_component(component: Component, options: Mapping[str, Any], zoo: Zoo) 
 def _check_architecture(target: Any, config: Any) -> None:
     import torch
 
+    from golfzoo.engine.model import ROLES
+
     torch.manual_seed(0)
     model = target(config, vocab_size=VOCAB_SIZE)
     torch.manual_seed(0)
     again = target(config, vocab_size=VOCAB_SIZE)
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, dict(again.named_parameters())[name]), f"{name} differs under the same seed"
-    assert model.parameter_roles().keys() == dict(model.named_parameters()).keys(), "every parameter has one role"
+    assert hasattr(model, "parameter_roles"), "the model has a method parameter_roles(): parameter name -> role"
+    roles = model.parameter_roles()
+    unlike = sorted(roles.keys() ^ dict(model.named_parameters()).keys())
+    assert not unlike, f"every parameter has one role, and nothing else has; see {unlike[:3]}"
+    unknown = {name: role for name, role in roles.items() if role not in ROLES}
+    assert not unknown, f"roles are {', '.join(ROLES)}; got {dict(list(unknown.items())[:3])}"
     for parameter in model.parameters():  # some start at zero, and zeros hide mistakes
         torch.nn.init.normal_(parameter, std=0.3) if parameter.ndim > 1 else None
     ids = torch.randint(4, VOCAB_SIZE, (2, 17))
@@ -61,6 +72,7 @@ def _check_architecture(target: Any, config: Any) -> None:
         nll = model(inputs, targets)
         assert nll.shape == inputs.shape, f"forward returns (batch, time), got {tuple(nll.shape)}"
         assert nll.dtype == torch.float32, f"forward returns float32, got {nll.dtype}"
+        assert nll.isfinite().all(), f"losses are finite, got {(~nll.isfinite()).sum()} of {nll.numel()} that are not"
         changed = inputs.clone()
         changed[:, 9:] = 3
         later = model(changed, targets)

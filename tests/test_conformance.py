@@ -26,7 +26,9 @@ def test_component_keeps_its_contract(key, zoo):
 
 def test_check_plugin_finds_a_plugin_and_says_what_is_wrong(install):
     check_plugin("zlib")
-    with pytest.raises(AssertionError, match="no plugin 'zlob' is installed"):
+    with pytest.raises(
+        AssertionError, match="no plugin 'zlob' is installed.*, zlib, .* name is that of its entry point"
+    ):
         check_plugin("zlob")
     install("zoo-broken", {"broken": "import not_a_module_xyz"})
     with pytest.raises(AssertionError, match="plugin 'broken' is broken: ModuleNotFoundError"):
@@ -55,3 +57,45 @@ def test_check_plugin_catches_a_compressor_that_lies(install, returned, message)
     install("zoo-bad", {"stored": BAD_COMPRESSOR.format(returned=returned)})
     with pytest.raises(AssertionError, match=message):
         check_plugin("stored")
+
+
+BAD_ARCHITECTURE = """
+    import torch
+    from golfzoo import Component, Config, hookimpl
+
+    class Bigram(torch.nn.Module):
+        def __init__(self, config, vocab_size):
+            super().__init__()
+            self.table = torch.nn.Embedding(vocab_size, vocab_size)
+        def forward(self, inputs, targets):
+            logits = self.table(inputs){scale}
+            return torch.nn.functional.cross_entropy(logits.mT, targets, reduction="none")
+        def {method}(self):
+            return {{"table.weight": "{role}"}}
+
+    @hookimpl
+    def golfzoo_architectures():
+        return [
+            Component(kind="architecture", name="bigram", config=Config, target="zoo_bad_bigram:Bigram", summary="")
+        ]
+"""
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, ""),
+        ({"role": "table"}, "roles are embedding, head, matrix, control; got {'table.weight': 'table'}"),
+        ({"method": "roles"}, "the model has a method parameter_roles"),
+        ({"scale": " * float('nan')"}, "losses are finite, got 32 of 32 that are not"),
+    ],
+)
+def test_check_plugin_catches_what_the_engine_refuses(install, changes, message):
+    good = {"role": "embedding", "method": "parameter_roles", "scale": ""}
+    install("zoo-bad", {"bigram": BAD_ARCHITECTURE.format(**(good | changes))})
+    if not message:
+        check_plugin("bigram")
+        return
+    with pytest.raises(AssertionError) as caught:
+        check_plugin("bigram")
+    assert message in str(caught.value)
