@@ -35,7 +35,7 @@ def check_clocks(subject: Subject) -> Verdict:
     return Verdict(
         "clocks",
         holds,
-        f"training {trained:.1f} s of {f'{cap:.0f}' if cap else 'any number'}; evaluation {evaluated:.1f} s, with "
+        f"training {trained:.1f} s{f' of {cap:.0f}' if cap else ', no cap'}; evaluation {evaluated:.1f} s, with "
         f"loading {with_loading:.1f} s, of {plan.eval.max_seconds:.0f}",
     )
 
