@@ -228,7 +228,7 @@ def check_plugins() -> Iterator[str]:
     for owner, names in sorted(owners.items()):
         yield f"{owner}: {', '.join(sorted(names))}"
     for problem in zoo.problems:
-        yield Fault(f"plugin {problem.plugin!r} of {problem.distribution}: {problem.reason}")
+        yield Fault(problem.line)
     if not zoo.entries:
         yield Fault("no plugin can be used; run `pip install -e .` where golfzoo lies")
 

@@ -38,7 +38,7 @@ def components(zoo: Zoo, kind: str | None, as_json: bool) -> str:
         return json.dumps({"components": rows, "broken": broken}, indent=1)
     shown = ("kind", "name", "distribution", "version", "file") if kind is None else ("name", "summary", "distribution")
     lines = columns([[row[column] for column in shown] for row in rows])
-    lines += [f"broken: plugin {row['plugin']!r} of {row['distribution']}: {row['reason']}" for row in broken]
+    lines += [f"broken: {problem.line}" for problem in zoo.problems]
     return "\n".join(lines)
 
 
@@ -62,6 +62,8 @@ def options(zoo: Zoo, kind: str, name: str, as_json: bool) -> str:
 def records(zoo: Zoo, folder: Path, as_json: bool) -> str:
     """Name, file, published score and summary of every record in a folder; broken ones say what is wrong."""
     files = sorted(folder.glob("*.toml"))
+    if not folder.exists():
+        raise UsageError(f"{folder}: no such folder; give one that holds records, as in `golfzoo records DIR`")
     if not files:
         raise UsageError(f"{folder}: holds no records (*.toml)")
     rows: list[dict[str, Any]] = []

@@ -54,6 +54,13 @@ class Problem:
     name: str = ""
     details: str = ""
 
+    @property
+    def line(self) -> str:
+        """The problem in one line. The reason of a conflict names the distributions itself."""
+        if self.name or self.distribution in self.reason:
+            return self.reason
+        return f"plugin {self.plugin!r} of {self.distribution}: {self.reason}"
+
 
 @dataclass(frozen=True)
 class Zoo:
@@ -79,8 +86,7 @@ class Zoo:
         known = [*self.names(kind), "none"] if kind == "adaptor" else self.names(kind)
         message = f"unknown {kind} {name!r}{suggest(name, known)}"
         for problem in (problem for problem in self.problems if not problem.kind):
-            owner = f"plugin {problem.plugin!r} of {problem.distribution}"
-            message += f"\n  {owner} is broken and may own it: {problem.reason}"
+            message += f"\n  broken, and may own it: {problem.line}"
         raise PluginError(message)
 
 

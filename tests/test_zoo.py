@@ -3,6 +3,7 @@
 import pytest
 
 from golfzoo.errors import PluginError
+from golfzoo.listing import components
 from golfzoo.zoo import discover
 
 GOOD = """
@@ -51,6 +52,7 @@ def test_two_components_of_one_name_disable_each_other(install):
         "uninstall all but one"
     )
     assert reasons() == [reason]
+    assert components(discover(), None, as_json=False).splitlines()[-1] == f"broken: {reason}"
     with pytest.raises(PluginError, match="is provided by zoo-a 1.0"):
         discover().find("compressor", "stored")
 
@@ -98,7 +100,7 @@ def test_a_missing_component_suggests_and_blames(install):
         discover().find("compressor", "zlob")
     assert str(caught.value).split("\n") == [
         "unknown compressor 'zlob'; did you mean 'zlib'?",
-        "  plugin 'broken' of zoo-broken 1.0 is broken and may own it: "
+        "  broken, and may own it: plugin 'broken' of zoo-broken 1.0: "
         "ModuleNotFoundError: No module named 'not_a_module_xyz'",
     ]
 
