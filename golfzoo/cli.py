@@ -1,5 +1,6 @@
 """The command line: its commands, and how errors meant for people are printed."""
 
+import os
 import sys
 from typing import Any
 
@@ -16,7 +17,9 @@ class Commands(click.Group):
         from golfzoo.engine.errors import Interrupted, RunError
 
         try:
-            return super().invoke(ctx)
+            returned = super().invoke(ctx)
+            sys.stdout.flush()
+            return returned
         except GolfzooError as error:
             _fail(str(error), error.exit_status)
         except RunError as error:
@@ -25,8 +28,8 @@ class Commands(click.Group):
             _fail("interrupted", 128 + error.signal_number)
         except KeyboardInterrupt:
             _fail("interrupted", 130)
-        except BrokenPipeError:  # the reader of our output has seen enough
-            sys.stderr.close()
+        except BrokenPipeError:  # the reader of our output has seen enough; at exit, Python flushes what is left of it
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(0)
 
 

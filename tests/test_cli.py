@@ -67,7 +67,9 @@ def test_records_lists_names_and_published_scores(golfzoo, tmp_path):
     assert any(line.split()[:3] == ["baseline", "records/baseline.toml", "1.1928"] for line in output.splitlines())
     (tmp_path / "bad.toml").write_text("[record")
     assert "broken: " in golfzoo("records", tmp_path)[1]
-    assert golfzoo("records", tmp_path / "none")[0] == 2
+    status, output = golfzoo("records", tmp_path / "none")
+    assert status == 2
+    assert "/none: no such folder; give one that holds records" in output
 
 
 def test_show_prints_a_record_that_runs(golfzoo, tiny_record):
@@ -143,6 +145,18 @@ def test_mistakes_end_with_status_2_and_one_line(golfzoo, tiny_record, tmp_path,
     assert len(output.splitlines()) == 1
     assert output.startswith("golfzoo: ")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("arguments", [["records", "records"], ["runs"], ["show", "RECORD"]])
+def test_a_closed_pipe_is_no_failure(tiny_record, tmp_path, arguments):
+    import os
+
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "golfzoo", *(tiny_record if word == "RECORD" else word for word in arguments)]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_eval_wants_one_file(golfzoo, tiny_record, tmp_path):

@@ -121,9 +121,10 @@ def test_the_table_is_filtered_and_sorted(here, golfzoo):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--sort", "bbp"], "eval_s, when; did you mean 'bpb'?"),
-        (["--filter", "statu=x"], "nor a key of any run's record, as train.seed is; did you mean 'status'?"),
-        (["--filter", "train.sed=1"], "--filter train.sed=1: 'train.sed' is neither a column"),
+        (["--sort", "bbp"], "--sort bbp: no such column; did you mean 'bpb'?"),
+        (["--sort", "nope"], "--sort nope: no such column; known: bpb, bytes, changed, eval_s, headroom, name,"),
+        (["--filter", "statu=x"], "as train.seed is, nor a column; did you mean 'status'?"),
+        (["--filter", "train.sed=1"], "--filter train.sed=1: 'train.sed' is neither a key of any run's record"),
     ],
 )
 def test_mistakes_in_the_table_s_options(here, golfzoo, arguments, message):
@@ -131,6 +132,25 @@ def test_mistakes_in_the_table_s_options(here, golfzoo, arguments, message):
     assert status == 2
     assert message in output
     assert len(output.splitlines()) == 1
+    assert output.count("headroom") <= 1
+
+
+def test_figures_are_found_as_they_are_shown(here, golfzoo):
+    row = json.loads(golfzoo("runs", "--filter", "tiny-evil", "--json")[1])[0]
+    for shown in (f"bpb={row['bpb']:.4f}", f"headroom={row['headroom']:,}", f"bpb={row['bpb']}"):
+        assert "tiny-evil" in names(golfzoo("runs", "--filter", shown, "--json")[1])
+
+
+def test_what_a_run_changed_is_told(tmp_path, here, tiny_run, golfzoo, monkeypatch):
+    assert {row["changed"] for row in json.loads(golfzoo("runs", "--json")[1])} == {""}
+    assert "changed" not in golfzoo("runs")[1]
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny_run, tmp_path / "runs" / "a")
+    path = tmp_path / "runs" / "a" / "env.json"
+    command = ["golfzoo", "ablate", "x.toml", "--vary", "a.b=1,2", "--fresh", "train.seed=3", "quantizer.use=int6"]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"command": command}))
+    assert json.loads(golfzoo("runs", "--json")[1])[0]["changed"] == "quantizer.use=int6"
+    assert "quantizer.use=int6" in golfzoo("runs")[1]
 
 
 def test_no_runs_at_all(tmp_path, monkeypatch, golfzoo):

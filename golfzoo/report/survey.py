@@ -1,7 +1,9 @@
 """What lies under runs/: one row for each run, read without torch and without trust in what the files hold."""
 
+import itertools
 import json
 import math
+import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,12 +18,12 @@ from golfzoo.errors import UsageError
 from golfzoo.results import Result
 
 COLUMNS = (
-    "name", "record", "profile", "status", "seed", "bpb", "bytes", "headroom", "train_s", "eval_s", "when"
+    "name", "record", "changed", "profile", "status", "seed", "bpb", "bytes", "headroom", "train_s", "eval_s", "when"
 )  # fmt: skip
-_TEXTS = ("name", "record", "profile", "status", "when")
+_TEXTS = ("name", "record", "changed", "profile", "status", "when")
 _FORMS = {"bpb": "{:.4f}", "bytes": "{:,}", "headroom": "{:,}", "train_s": "{:,.1f}", "eval_s": "{:,.1f}"}
-_HIDDEN_FIRST = ("profile", "eval_s", "train_s", "record", "headroom", "when", "seed", "bytes")
-_NAME_WIDTH = 28  # a longer name may be folded to it
+_HIDDEN_FIRST = ("profile", "eval_s", "train_s", "record", "headroom", "changed", "when", "seed", "bytes")
+_MOST_WIDE = {"name": 28, "changed": 28}  # what is longer may be folded to this
 RUNNING_FOR = 600  # seconds without a sign of life, after which an unfinished run is no longer called running
 
 
@@ -30,6 +32,7 @@ class Row:
     """A run in short. What its files do not tell is None, or "" for a text.
 
     name      folder, from runs/ on
+    changed   the overrides that it was started with, but for the seed
     status    completed, failed, interrupted, running; unfinished: it ended without a word; damaged: result.json is
     bpb       bits per byte of the final score
     headroom  bytes left under the limit
@@ -39,6 +42,7 @@ class Row:
     name: str
     folder: Path
     record: str
+    changed: str
     profile: str
     status: str
     seed: int | None
@@ -83,6 +87,7 @@ def read_row(folder: Path, name: str) -> Row:
         name=printable(name),
         folder=folder,
         record=printable(record) if isinstance(record, str) else "",
+        changed=printable(" ".join(_overrides(folder))),
         profile=printable(profile) if isinstance(profile, str) else "",
         status=status,
         seed=seed if isinstance(seed, int) else None,
@@ -112,13 +117,13 @@ def select(rows: list[Row], wanted: Iterable[str]) -> list[Row]:
             found = text.casefold()
             rows = [row for row in rows if found in f"{row.name}\n{row.record}\n{row.status}".casefold()]
         elif key in COLUMNS:
-            rows = [row for row in rows if _same(row.date if key == "when" else getattr(row, key), value)]
+            rows = [row for row in rows if _same(getattr(row, key), value) or _shown(row, key) == value]
         else:
             values = [_option(row.folder, key) for row in rows] if "." in key else []
             if rows and all(known is None for known in values):
                 raise UsageError(
-                    f"--filter {text}: {key!r} is neither a column ({', '.join(COLUMNS)}) nor a key of any run's "
-                    f"record, as train.seed is{suggest(key, COLUMNS)}"
+                    f"--filter {text}: {key!r} is neither a key of any run's record, as train.seed is, nor a column"
+                    f"{suggest(key, COLUMNS)}"
                 )
             rows = [row for row, known in zip(rows, values, strict=True) if known is not None and _same(known, value)]
     return rows
@@ -128,7 +133,7 @@ def arrange(rows: list[Row], column: str) -> list[Row]:
     """Rows by a column, the least first and what is not known last; a `-` before its name turns the order round."""
     name = column.removeprefix("-")
     if name not in COLUMNS:
-        raise UsageError(f"--sort {column}: must be one of {', '.join(COLUMNS)}{suggest(name, COLUMNS)}")
+        raise UsageError(f"--sort {column}: no such column{suggest(name, COLUMNS)}")
     known = [row for row in rows if getattr(row, name) not in (None, "")]
     unknown = [row for row in rows if getattr(row, name) in (None, "")]
     return sorted(known, key=lambda row: getattr(row, name), reverse=column.startswith("-")) + unknown
@@ -140,24 +145,21 @@ def show_runs(rows: list[Row], total: int) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from golfzoo.display import make_console
+    from golfzoo.display import left_out, make_console
 
     console = make_console()
     cells = {column: [_shown(row, column) for row in rows] for column in COLUMNS}
     widths = {column: max(map(len, [column, *shown])) for column, shown in cells.items()}
-    widths["name"] = min(widths["name"], _NAME_WIDTH)
-    hidden: list[str] = []
-    if console.is_terminal:
-        for column in _HIDDEN_FIRST:
-            if sum(width + 3 for name, width in widths.items() if name not in hidden) + 1 > console.width:
-                hidden.append(column)
-    shown_columns = [column for column in COLUMNS if column not in hidden]
+    if not any(cells["changed"]):
+        del widths["changed"]
+    widths |= {column: min(widths[column], most) for column, most in _MOST_WIDE.items() if column in widths}
+    hidden = left_out(console, widths, [column for column in _HIDDEN_FIRST if column in widths])
+    shown_columns = [column for column in widths if column not in hidden]
     table = Table(box=ROUNDED if console.is_terminal else None)
     for column in shown_columns:
-        is_name = column == "name"
-        least = None if is_name else widths[column]
+        may_fold = column in _MOST_WIDE
         justify: Any = "left" if column in _TEXTS else "right"
-        table.add_column(column, justify=justify, no_wrap=not is_name, overflow="fold", min_width=least)
+        table.add_column(column, justify=justify, no_wrap=not may_fold, overflow="fold", min_width=widths[column])
     styles = {"completed": "green", "running": "cyan", "failed": "bold red", "damaged": "bold red"}
     for number, row in enumerate(rows):
         texts = {column: Text(cells[column][number]) for column in shown_columns}
@@ -198,6 +200,23 @@ def _from_record(folder: Path) -> dict[str, Any]:
     """What the record says of a run that has no result."""
     record, train = (_table(folder, name) for name in ("record", "train"))
     return {"record": record.get("name"), "profile": record.get("profile"), "seed": train.get("seed")}
+
+
+def _overrides(folder: Path) -> list[str]:
+    """The KEY=VALUE arguments in the command of env.json, but for the seed. What --vary changes is left out, since it
+    is the grid's and not the cell's; the cell's name has it."""
+    try:
+        command = json.loads((folder / "env.json").read_text())["command"]
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        return []
+    words = [str(word) for word in command] if isinstance(command, list) else []
+    return [
+        word
+        for before, word in itertools.pairwise(words)
+        if re.match(r"[a-z]\w*((\.\w+)+=|=[\[{])", word)
+        and before not in ("--vary", "--job")
+        and word[:11] != "train.seed="
+    ]
 
 
 def _table(folder: Path, name: str) -> dict[str, Any]:
