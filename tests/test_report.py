@@ -16,7 +16,7 @@ import safetensors.numpy
 from golfzoo.errors import UsageError
 from golfzoo.report import drawing, survey
 from golfzoo.report.documents import pair_up
-from golfzoo.report.gather import gather
+from golfzoo.report.gather import gather, shorten, shorten_apart
 from golfzoo.report.page import MARK
 from golfzoo.report.treemap import family_of, lay_out
 
@@ -389,6 +389,40 @@ def test_pairs_differ_only_in_their_adaptor(here):
     assert weighted == pytest.approx(difference, abs=1e-9)
     pair.adapted.tables["train"]["seed"] = 5
     assert pair_up(gathered.completed) == ([], [])
+
+
+def test_labels_stay_apart():
+    """Names of cells that differ in their middle, which is what is left out of a long one."""
+    names = [
+        f"quantizer.use={quantizer} architecture.num_layers={layers} adaptor.use=none, seed 1"
+        for quantizer in ("int8", "int6") for layers in (9, 10, 11)
+    ]  # fmt: skip
+    names += ["a" * 50 + letter + "b" * 50 for letter in "xyz"]
+    names += ["baseline-20261123-182141-ccb584", "baseline-20261123-182145-cb0584", "short"]
+    for most in (29, 38):
+        labels = shorten_apart(names, most)
+        assert len(set(labels)) == len(names), labels
+        assert max(map(len, labels)) <= most
+        assert labels[-1] == "short"
+    assert shorten_apart(["same" * 20] * 2, 29) == [shorten("same" * 20, 29)] * 2
+
+
+def test_nothing_is_cut_off_and_few_points_are_marked(here):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    from golfzoo.report.figures import draw_curves, draw_differences
+    from golfzoo.report.gather import Ablation
+
+    rows = [{"name": "quantizer.use=gptq_trellis adaptor.use=lora " * 2, "difference": 0.01, "interval": [0.0, 0.02]}]
+    with drawing.styled():
+        figure = draw_differences(Ablation("a", [], rows), 1).figure
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        box = figure.axes[0].xaxis.label.get_window_extent(canvas.get_renderer())
+        assert box.x0 >= 0
+        assert box.x1 <= figure.bbox.width
+        for curve in draw_curves(gather(["runs/tiny-evil"]).runs):
+            assert curve.figure.axes[0].lines[0].get_marker() == "o"
 
 
 # ---- mistakes -------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import numpy as np
 
 from golfzoo.report.documents import Pair
 from golfzoo.report.drawing import Drawing, add_legend, colour_of, line_style_of, new_figure
-from golfzoo.report.gather import Ablation, Curve, Run, shorten
+from golfzoo.report.gather import Ablation, Curve, Run, shorten, shorten_apart
 from golfzoo.report.style import LIGHT
 from golfzoo.report.treemap import short
 from golfzoo.report.weights import Artifact
@@ -17,6 +17,7 @@ MOST_BARS = 40
 _LEAST_BAR = 200  # the longest bar is at most so many times as long as the shortest
 _MOST_DOTS = 1500
 _MOST_STEPS = 400
+_FEW_POINTS = 30  # so few are marked: a line alone would hide how few they are
 _ROLE_COLOURS = {"embedding": "series-3", "head": "series-4", "matrix": "series-1", "control": "series-5"}
 
 
@@ -37,7 +38,8 @@ def draw_scores(runs: list[Run]) -> Drawing | None:
         )  # fmt: skip
         axes.plot(scores[1], place, "D", markersize=4, color=LIGHT["series-5"], label="roundtrip" if first else "")
         axes.plot(scores[2], place, "o", markersize=6, color=LIGHT["series-1"], label="final" if first else "")
-    axes.set_yticks(range(len(shown)), [f"#{run.number} {shorten(run.name, 29)}" for run in shown])
+    names = shorten_apart([run.name for run in shown], 29)
+    axes.set_yticks(range(len(shown)), [f"#{run.number} {name}" for run, name in zip(shown, names, strict=True)])
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     axes.spines["left"].set_visible(False)
@@ -91,7 +93,7 @@ def draw_curves(runs: list[Run]) -> list[Drawing]:
                 number = group[0].number
                 axes.plot(
                     getattr(curve, over), curve.values, color=colour_of(number), linestyle=line_style_of(number),
-                    marker="o" if quantity == "bpb" and len(curve.values) <= 30 else None, markersize=3.4,
+                    marker="o" if len(curve.values) <= _FEW_POINTS else None, markersize=3.4,
                     label=_label(group),
                 )  # fmt: skip
             axes.set(xlabel=label, ylabel=unit)
@@ -119,11 +121,12 @@ def draw_errors(artifact: Artifact, name: str, title: str) -> Drawing | None:
     figure, axes = new_figure(0.9 + 0.165 * max(len(shown), 6))
     colours = [LIGHT[_ROLE_COLOURS.get(tensor.role, "series-6")] for tensor in shown]
     axes.barh(range(len(shown)), [100 * tensor.error for tensor in shown], color=colours, height=0.72)
-    axes.set_yticks(range(len(shown)), [shorten(tensor.name.removesuffix(".weight"), 30) for tensor in shown])
+    names = shorten_apart([tensor.name.removesuffix(".weight") for tensor in shown], 30)
+    axes.set_yticks(range(len(shown)), names)
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0, labelsize=7.5)
-    axes.set_xlabel("root mean square error, % of the tensor's own")
+    axes.set_xlabel("root mean square error, % of the tensor's own", loc="right")
     roles = [role for role in (*_ROLE_COLOURS, "buffer") if any(tensor.role == role for tensor in shown)]
     handles = [Patch(facecolor=LIGHT[_ROLE_COLOURS.get(role, "series-6")], label=role) for role in roles]
     figure.legend(handles=handles, loc="outside lower left", ncols=4, handlelength=0.9, handleheight=0.9)
@@ -193,12 +196,12 @@ def draw_differences(ablation: Ablation, number: int) -> Drawing | None:
         colour = LIGHT["series-1"] if sure_better else LIGHT["series-2"] if sure_worse else LIGHT["muted"]
         axes.plot(bounds, [place, place], color=colour, linewidth=2.2, solid_capstyle="round")
         axes.plot(row["difference"], place, "o", color=colour, markersize=6)
-    axes.set_yticks(range(len(rows)), [shorten(row["name"], 38) for row in rows])
+    axes.set_yticks(range(len(rows)), shorten_apart([row["name"] for row in rows], 38))
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0, labelcolor=LIGHT["ink"])
-    axes.set_xlabel("final score - the record's, bits per byte")
+    axes.set_xlabel("final score - the record's, bits per byte", loc="right")  # wider than the axes beside long names
     caption = "With 95 % intervals. Left of the line is better than the record; grey: the interval has 0 in it."
     return Drawing(f"ablation-{number}", "Differences to the record", caption, figure)
 

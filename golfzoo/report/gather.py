@@ -1,8 +1,11 @@
 """Runs and ablations as a report sees them: read from their folders, each as plain data, none of it trusted."""
 
 import glob
+import itertools
 import json
 import math
+import re
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,6 +127,24 @@ def shorten(text: str, most: int) -> str:
         return text
     tail = (most - 1) // 2
     return f"{text[: most - 1 - tail]}…{text[-tail:]}"
+
+
+def shorten_apart(texts: list[str], most: int) -> list[str]:
+    """Each text shortened. Those that would become one are told by the words in which they differ: of KEY=VALUE, by the
+    value; at last by a number."""
+    labels = {text: shorten(text, most) for text in texts}
+    times = Counter(labels.values())
+    alike = [text for text in labels if times[labels[text]] > 1]
+    places = itertools.zip_longest(*(re.split(r"[\s,_-]+", text) for text in alike), fillvalue="")
+    telling = [words for words in places if len(set(words)) > 1]
+    one_key = [len({word.rpartition("=")[0] for word in words}) == 1 for words in telling]
+    for number, text in enumerate(alike):
+        words = [w[number].rpartition("=")[2] if same else w[number] for w, same in zip(telling, one_key, strict=True)]
+        labels[text] = shorten("… " + " ".join(words), most)
+    times = Counter(labels.values())
+    for number, text in enumerate(text for text in alike if times[labels[text]] > 1):
+        labels[text] = f"{labels[text][: most - 4]} ~{number + 1}"
+    return [labels[text] for text in texts]
 
 
 def _read_ablation(folder: Path) -> tuple[Ablation, dict[Path, str]]:
