@@ -16,19 +16,21 @@ class Wandb:
 
     def __init__(self, config: WandbConfig, record: dict[str, Any], folder: Path) -> None:
         known = folder / "wandb" / "run-id"
-        mode: Any = config.mode  # wandb's type for it lists the values, which the option has checked
+        mode: Any = (
+            config.mode or wandb.setup().settings.mode
+        )  # wandb's type for it lists the values, which the option has checked
         self.run = wandb.init(
             project=config.project or record["record"]["name"],
             entity=config.entity or None,
             mode=mode,
             name=folder.resolve().name,
             id=known.read_text() if known.exists() else None,
-            resume="allow" if known.exists() and config.mode == "online" else None,
+            resume="allow" if known.exists() and mode == "online" else None,
             dir=folder,
             config=record,
             settings=wandb.Settings(console="off"),  # the output is the run's own
         )
-        if config.mode != "disabled":
+        if mode != "disabled":
             known.parent.mkdir(exist_ok=True)
             known.write_text(self.run.id)
 

@@ -79,6 +79,21 @@ def test_a_resumed_run_keeps_its_id(tmp_path):
     assert ids == {(tmp_path / "wandb" / "run-id").read_text()}
 
 
+def test_wandb_s_own_setting_holds_unless_the_record_has_another(tmp_path, monkeypatch):
+    import wandb
+
+    from golfzoo.engine.parts import namespace
+    from golfzoo_wandb import WandbConfig
+    from golfzoo_wandb.logger import Wandb
+
+    wandb.teardown()  # it reads the environment once
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    logger = Wandb(namespace({**WandbConfig().model_dump(), "project": "mine"}), {}, tmp_path)
+    logger.finish({"status": "completed"})
+    assert list(tmp_path.glob("wandb/offline-run-*"))
+    wandb.teardown()
+
+
 def test_without_a_login_the_run_goes_on(tiny_record, tmp_path, golfzoo, monkeypatch):
     """No key, nobody to ask for one, and an address where nothing answers."""
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
@@ -93,4 +108,6 @@ def test_without_a_login_the_run_goes_on(tiny_record, tmp_path, golfzoo, monkeyp
 def test_an_unknown_mode_is_refused(tiny_record, golfzoo):
     status, output = golfzoo("show", tiny_record, 'loggers=[{use="wandb", mode="of"}]')
     assert status == 2
-    assert output.splitlines()[-1].endswith("[[loggers]] #1: mode must be 'online', 'offline' or 'disabled', got 'of'")
+    assert output.splitlines()[-1].endswith(
+        "[[loggers]] #1: mode must be 'online', 'offline' or 'disabled', or empty, got 'of'"
+    )
