@@ -130,11 +130,12 @@ def shorten(text: str, most: int) -> str:
 
 
 def shorten_apart(texts: list[str], most: int) -> list[str]:
-    """Each text shortened. Those that would become one are told by the words in which they differ: of KEY=VALUE, by the
-    value; at last by a number."""
+    """Each text shortened. Where two would become one, all that are too long are told by the words in which they
+    differ: of KEY=VALUE, by the value; at last by a number."""
     labels = {text: shorten(text, most) for text in texts}
-    times = Counter(labels.values())
-    alike = [text for text in labels if times[labels[text]] > 1]
+    if len(set(labels.values())) == len(labels):
+        return [labels[text] for text in texts]
+    alike = [text for text in labels if labels[text] != text]
     places = itertools.zip_longest(*(re.split(r"[\s,_-]+", text) for text in alike), fillvalue="")
     telling = [words for words in places if len(set(words)) > 1]
     one_key = [len({word.rpartition("=")[0] for word in words}) == 1 for words in telling]
