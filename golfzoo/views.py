@@ -125,7 +125,7 @@ def show_verdicts(verdicts: list[Verdict], notes: list[str]) -> None:
     console = make_console()
     table = Table(box=ROUNDED if console.is_terminal else None)
     for column in ("probe", "verdict", "figure", "holds when"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column in ("probe", "verdict"))
     styles = {"holds": "green", "FAILS": "bold red", "-": "dim"}
     for verdict in verdicts:
         word = f"[{styles[verdict.word]}]{verdict.word}[/]"
