@@ -272,6 +272,9 @@ def test_calibration_is_counted_once(tiny_run, zoo, data_root, monkeypatch):
     for trained, holds in ((599.0, True), (700.0, False)):
         subject.claim["seconds"] |= {"train": trained, "calibrate": 20.0}
         assert check_clocks(subject).holds == holds
+    assert "training 700.0 s of 600;" in check_clocks(subject).figure
+    subject.tables["train"]["max_wallclock_seconds"] = 0.0
+    assert "training 700.0 s, no cap;" in check_clocks(subject).figure
 
 
 def test_what_cannot_be_verified_is_said_plainly(data_root, tmp_path, packed):
