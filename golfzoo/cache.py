@@ -18,9 +18,7 @@ from typing import Any
 
 from golfzoo.pack import closure, pack_code, requirements
 from golfzoo.record import Record
-
-# What each stage does not depend on, of the [train] table.
-_ONLY_SHOWN = ("log_every", "val_every", "checkpoint_seconds")
+from golfzoo.tables import ONLY_SHOWN
 
 _ENGINE = {
     "train": ["golfzoo.engine.train", "golfzoo.engine.batches", "golfzoo.engine.model", "golfzoo.engine.evaluate"],
@@ -169,7 +167,7 @@ class Fingerprints:
     def _compute(self, stage: str, key: str) -> str:
         tables = self.record.tables
         if stage == "train":
-            settings = {name: value for name, value in tables["train"].items() if name not in _ONLY_SHOWN}
+            settings = {name: value for name, value in tables["train"].items() if name not in ONLY_SHOWN}
             parts: list[Any] = [settings, self.dataset, self._code(stage, "architecture", "optimizer")]
         elif stage == "quantize":
             parts = [self.of("train"), key, self._code(stage, "quantizer")]

@@ -16,6 +16,7 @@ import numpy as np
 
 from golfzoo.errors import UsageError
 from golfzoo.results import read_environment, read_result, read_status
+from golfzoo.tables import ONLY_SHOWN
 
 _BOOTSTRAP_ROUNDS = 10_000
 _MOST_SEEDS = 1000
@@ -96,7 +97,7 @@ def _read_options(folder: Path) -> dict[str, str]:
         for name, table in tables.items()
         if name != "record" and isinstance(table, dict)  # [[loggers]] is none, and no result depends on it
         for key, value in table.items()
-        if (name, key) != ("train", "seed")
+        if not (name == "train" and key in ("seed", *ONLY_SHOWN))
     }
 
 

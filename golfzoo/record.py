@@ -127,6 +127,9 @@ def _parse(path: str) -> dict[str, Any]:
     except FileNotFoundError:
         folder = Path(path).parent
         near = [str(folder / other.name) for other in folder.glob("*.toml")] if folder.is_dir() else []
+        named = Path("records") / f"{path}.toml"
+        if named.is_file():
+            raise RecordError(f"{path}: no such file; did you mean {named}?") from None
         raise RecordError(f"{path}: no such file{suggest(path, near)}") from None
     except IsADirectoryError:
         raise RecordError(f"{path}: is a folder, not a record") from None

@@ -7,6 +7,9 @@ from golfzoo.config import Config, option
 # What becomes part of a path: it cannot leave its folder.
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
+# Keys of [train] that no result depends on.
+ONLY_SHOWN = ("log_every", "val_every", "checkpoint_seconds")
+
 
 class Published(Config):
     """A score published elsewhere, for comparison."""

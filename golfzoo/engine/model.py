@@ -19,11 +19,13 @@ def build_model(architecture: Callable[..., Any], vocab_size: int, world: World)
     Where the run computes in bf16, embeddings are stored in it; everything else stays float32.
     """
     model = architecture(vocab_size=vocab_size)
+    if not hasattr(model, "parameter_roles"):
+        raise RunError(f"the architecture {type(model).__name__} has no parameter_roles(), which gives each its role")
     roles = model.parameter_roles()
     parameters = dict(model.named_parameters())
     if roles.keys() != parameters.keys() or not set(roles.values()) <= set(ROLES):
         wrong = sorted(roles.keys() ^ parameters.keys()) or sorted(set(roles.values()) - set(ROLES))
-        raise RunError(f"the architecture must give every parameter one role of {', '.join(ROLES)}; see {wrong[:3]}")
+        raise RunError(f"the architecture must give every parameter one role of {', '.join(ROLES)}; got {wrong[:3]}")
     model.to(world.device)
     if world.bf16:
         for name, parameter in parameters.items():
