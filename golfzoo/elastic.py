@@ -25,6 +25,8 @@ from golfzoo.heartbeat import Heartbeat
 from golfzoo.launch import Listener, Start, cores
 from golfzoo.record import Record, load_record
 
+_LOST = "lost"
+
 
 def run_several(record: Record, start: Start, listen: Listener) -> tuple[Path, dict[str, Any]]:
     """Start processes on this machine and wait for them, showing what the first of them reports.
@@ -62,7 +64,7 @@ def run_several(record: Record, start: Start, listen: Listener) -> tuple[Path, d
         role="golfzoo",
         logs_specs=DefaultLogsSpecs(log_dir=str(desk / "ranks"), redirects=Std.ALL, tee=Std.NONE),
     )
-    with follow(desk if alone else desk / "folder", listen), nullcontext() if alone else _heartbeat(start, here):
+    with follow(desk if alone else desk / "folder", listen), nullcontext() if alone else _heartbeat(start, here, desk):
         try:
             elastic_launch(config, sys.executable)("-u", "-m", "golfzoo.elastic", str(desk), *(["fresh"] * start.fresh))
         except SignalException as stopped:
@@ -87,8 +89,8 @@ def _leave_result(folder: Path, record: Record, error: str) -> None:
         write_json(folder / "result.json", {"schema": RESULT_SCHEMA, "status": "failed", **known, "error": error})
 
 
-def _heartbeat(start: Start, here: str) -> AbstractContextManager[None]:
-    return Heartbeat(*_resolve(start.meet_at), here, start.lost_after, start.meet_seconds).beating()
+def _heartbeat(start: Start, here: str, desk: Path) -> AbstractContextManager[None]:
+    return Heartbeat(*_resolve(start.meet_at), here, start.lost_after, desk / _LOST).beating()
 
 
 def _lay_out(record: Record, start: Start) -> Path:
@@ -134,7 +136,7 @@ def worker_main(desk: Path, fresh: bool) -> None:
 
     @report_errors
     def main() -> None:
-        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+        threading.Thread(target=_end_with, args=(os.getppid(), desk / _LOST), daemon=True).start()
         resolved = load_record(str(desk / "record.toml"), discover())
         with join(resolved.tables["train"]["precision"]) as world:
             folder = _agree(desk, resolved, world) if (desk / "start.json").exists() else desk
@@ -143,9 +145,10 @@ def worker_main(desk: Path, fresh: bool) -> None:
     main()
 
 
-def _end_with(launcher: int) -> None:
-    """A launcher that was killed could not end its processes; they would go on in a folder that may be resumed."""
-    while os.getppid() == launcher:
+def _end_with(launcher: int, lost: Path) -> None:
+    """A launcher that was killed could not end its processes; they would go on in a folder that may be resumed. Nor
+    can one end itself that waits for a machine that is `lost`."""
+    while os.getppid() == launcher and not lost.exists():
         time.sleep(1.0)
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -11,9 +11,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 
 from golfzoo.engine.errors import RunError
 
+_SECONDS_TO_CONNECT = 10
 _BEATS = 10  # in the time after which a silent machine counts as lost
 
 
@@ -23,19 +25,21 @@ class Heartbeat:
     For the process that launches others and computes nothing itself: no step of a run can keep it from beating.
     """
 
-    def __init__(self, host: str, port: int, here: str, lost_after: int, meet_seconds: int) -> None:
+    def __init__(self, host: str, port: int, here: str, lost_after: int, sign: Path) -> None:
         self.host, self.port, self.here = host, port, here
-        self.lost_after, self.meet_seconds = lost_after, meet_seconds
+        self.lost_after, self.sign = lost_after, sign
         self.lost = ""
         self.ended = threading.Event()
         self.heard: dict[str, float] = {}  # address -> when
 
     @contextmanager
     def beating(self) -> Iterator[None]:
-        """Raises RunError when a machine has not been heard from for `lost_after` seconds: this process's connections
-        to the store are closed then, which ends torch's launcher."""
-        for work in (self._talk, self._listen):
-            threading.Thread(target=work, daemon=True).start()
+        """Raises RunError when a machine has not been heard from for `lost_after` seconds. The file `sign` is made
+        then, which ends this machine's processes, and connections to the store are closed, which ends torch's
+        launcher."""
+        threads = [threading.Thread(target=work, daemon=True) for work in (self._talk, self._listen)]
+        for thread in threads:
+            thread.start()
         try:
             yield
         except Exception:
@@ -45,12 +49,17 @@ class Heartbeat:
             raise RunError(f"{silence}: it is off, or cut off; --resume goes on from the last checkpoint") from None
         finally:
             self.ended.set()
+            for thread in threads:  # Python must not end while one of them is in torch's C++
+                thread.join(_SECONDS_TO_CONNECT)
 
     def _talk(self) -> None:
         from torch.distributed import DistError, TCPStore
 
+        while not self._is_served():
+            if self.ended.wait(0.2):
+                return
         try:
-            timeout = timedelta(seconds=self.meet_seconds)
+            timeout = timedelta(seconds=_SECONDS_TO_CONNECT)
             store = TCPStore(self.host, self.port, is_master=False, wait_for_workers=False, timeout=timeout)
             own = store.add("golfzoo/machines", 1)
             store.set(f"golfzoo/machine/{own}", self.here)
@@ -66,11 +75,20 @@ class Heartbeat:
         except DistError:  # the store is gone, and with it the process that served it: torch notices that itself
             self.ended.set()
 
+    def _is_served(self) -> bool:
+        """Whether the store is there: torch would wait for it out of Python's reach."""
+        try:
+            socket.create_connection((self.host, self.port), timeout=1.0).close()
+        except OSError:
+            return False
+        return True
+
     def _listen(self) -> None:
         while not self.ended.wait(self.lost_after / _BEATS):
             silent = [address for address, at in list(self.heard.items()) if time.monotonic() - at > self.lost_after]
             if silent:  # every machine, where it is the one that serves the store
                 self.lost = self.host if self.host in silent else silent[0]
+                self.sign.touch()
                 self._hang_up()
                 return
 

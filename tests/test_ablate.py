@@ -168,7 +168,7 @@ def test_a_failed_cell_does_not_stop_the_others(here, golfzoo):
     }  # fmt: skip
 
 
-def test_an_interrupted_grid_goes_on(here, data_root):
+def test_an_interrupted_grid_goes_on(here, data_root, golfzoo):
     command = [sys.executable, "-m", "golfzoo", *GRID, "train.iterations=150", "train.checkpoint_seconds=0.05"]
     environment = {**os.environ, "GOLFZOO_DATA": str(data_root)}
     run = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -179,10 +179,10 @@ def test_an_interrupted_grid_goes_on(here, data_root):
     _, errors = run.communicate(timeout=60)
     assert run.returncode == 130
     assert "Traceback" not in errors
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "resumed at step" in done.stdout
-    assert done.stdout.count("train: taken over from") == 3
+    status, output = golfzoo(*command[3:])
+    assert status == 0, output
+    assert "resumed at step" in output
+    assert output.count("train: taken over from") == 3
 
 
 def test_cells_as_jobs(here, golfzoo):

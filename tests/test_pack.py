@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from golfzoo.engine.standalone import unpack
 from golfzoo.errors import PluginError, UsageError
 from golfzoo.pack import closure, module_bytes, pack_code, shipped_modules, strip, unpack_code
 from golfzoo.record import load_record
@@ -182,7 +183,7 @@ def test_a_body_may_be_a_package(tiny_record, bare_site, data_root, tmp_path, mo
     environment = {**os.environ, "PYTHONPATH": str(bare_site), "GOLFZOO_DATA": str(data_root)}
     done = subprocess.run([sys.executable, "-S", "train_gpt.py"], env=environment, **run_bare)
     assert done.returncode == 0, done.stderr
-    done = subprocess.run([sys.executable, "-S", "train_gpt.py", "--unpack", "u"], env=environment, **run_bare)
+    unpack(tmp_path / "u", {}, unpack_code(pack_code(record))[1])
     assert (tmp_path / "u" / "golfzoo_boxed" / "body" / "__init__.py").exists()
 
 
