@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from golfzoo import engine
 from golfzoo.pack import closure, pack_code, requirements
 from golfzoo.record import Record
 from golfzoo.tables import ONLY_SHOWN
@@ -30,7 +31,7 @@ _ENGINE = {
 }
 """The engine modules that each stage runs; what they import is found from there."""
 
-_EVERYWHERE = ["golfzoo.engine.run", "golfzoo.engine.parts"]
+_EVERYWHERE = {f"golfzoo.engine.{name}": Path(engine.__file__).with_name(f"{name}.py") for name in ("run", "parts")}
 """What calls every stage: it counts by itself, without the other stages' modules that it imports."""
 
 STAGES = tuple(_ENGINE)
@@ -193,6 +194,6 @@ class Fingerprints:
         used = [kind for kind in kinds if kind in self.record.entries]
         bodies = [self.record.entries[kind].component.target.partition(":")[0] for kind in used]
         modules = closure([*_ENGINE[stage], *bodies])
-        everywhere = {name: path for name, path in closure(_EVERYWHERE).items() if name in _EVERYWHERE}
-        sources = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in (modules | everywhere).items()}
+        files = modules | _EVERYWHERE
+        sources = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
         return [{kind: self.record.tables[kind] for kind in used}, sources, requirements(modules)]

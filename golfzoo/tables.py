@@ -5,7 +5,7 @@ from typing import Literal
 from golfzoo.config import Config, option
 
 # What becomes part of a path: it cannot leave its folder.
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
 # Keys of [train] that no result depends on.
 ONLY_SHOWN = ("log_every", "val_every", "checkpoint_seconds")
@@ -20,7 +20,7 @@ class Published(Config):
 
 
 class RecordTable(Config):
-    name: str = option(..., "names the run's folder; letters, digits, - and _", pattern=_NAME)
+    name: str = option(..., "names the run's folder; letters, digits, - and _", pattern=NAME)
     summary: str = option("", "one line for `golfzoo records`")
     published: Published | None = option(None, "the published result that this record reproduces")
     seeds: tuple[int, ...] = option((), "every seed that will be run and reported; empty: only [train].seed")
@@ -28,8 +28,8 @@ class RecordTable(Config):
 
 
 class DataTable(Config):
-    dataset: str = option(..., "folder under <root>/datasets; the root is $GOLFZOO_DATA or ./data", pattern=_NAME)
-    tokenizer: str = option(..., "file under <root>/tokenizers, or byte260", pattern=_NAME)
+    dataset: str = option(..., "folder under <root>/datasets; the root is $GOLFZOO_DATA or ./data", pattern=NAME)
+    tokenizer: str = option(..., "file under <root>/tokenizers, or byte260", pattern=NAME)
 
 
 class TrainTable(Config):

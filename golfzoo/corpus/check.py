@@ -13,11 +13,11 @@ from golfzoo.engine.errors import DataError
 from golfzoo.engine.shards import BOS, HEADER_BYTES, TokenStream, find_shards
 from golfzoo.engine.tokens import BYTE260, Tokenizer, open_tokenizer
 from golfzoo.errors import UsageError
+from golfzoo.tables import NAME
 
 LOCK = "data.lock.json"
 _SAMPLE_BYTES = 2**20
 _CHUNK_TOKENS = 2**24
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 def check_inputs(folder: Path, tokenizer_file: Path) -> None:
@@ -58,7 +58,7 @@ def check_dataset(folder: Path, tokenizer_file: Path | None = None) -> dict[str,
 
 def check_name(dataset: str) -> None:
     """Whether a dataset may be called so: its name becomes that of a folder."""
-    if not _PLAIN_NAME.fullmatch(dataset):
+    if not re.fullmatch(NAME, dataset):
         raise UsageError(
             f"{dataset}: a dataset's name has letters, digits, _ . and - only, and a letter or digit first"
         )

@@ -6,7 +6,6 @@ command later finds what is missing or damaged, and fetches only that.
 
 import json
 import os
-import re
 import shutil
 import threading
 import time
@@ -22,12 +21,11 @@ from golfzoo.corpus.check import LOCK, check_name, file_sha256, make_folder, rea
 from golfzoo.corpus.origins import DESCRIPTION, Folder, Origin, Remote, Web, find_entry
 from golfzoo.engine.errors import DataError
 from golfzoo.engine.files import write_whole
-from golfzoo.engine.shards import HEADER_BYTES, open_shard
+from golfzoo.engine.shards import HEADER_BYTES, SHARD_NAME, open_shard
 from golfzoo.errors import UsageError
 
 _ATTEMPTS = 4
 _LEFTOVER_SECONDS = 3600
-_SHARD = re.compile(r"(.+)_(train|val)_(\d+)\.bin")
 
 
 @dataclass(frozen=True)
@@ -160,9 +158,9 @@ def _choose(source: str, dataset: str, remotes: list[Remote], num_train_shards: 
     is there could not be used."""
     chosen = []
     for split, count in (("train", num_train_shards), ("val", None)):
-        matches = [(match, remote) for remote in remotes if (match := _SHARD.fullmatch(remote.name))]
-        numbered = {int(match[3]): remote for match, remote in matches if match[2] == split}
-        names = sorted({match[1] for match, _ in matches if match[2] == split})
+        matches = [(match, remote) for remote in remotes if (match := SHARD_NAME.fullmatch(remote.name))]
+        numbered = {int(match["number"]): remote for match, remote in matches if match["split"] == split}
+        names = sorted({match["prefix"] for match, _ in matches if match["split"] == split})
         if len(names) > 1:
             raise UsageError(f"{source}: {dataset} has {split} shards of several datasets: {', '.join(names)}")
         numbers = sorted(numbered)[:count]

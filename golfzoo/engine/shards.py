@@ -18,7 +18,7 @@ BOS = 1
 """Every document starts with this token id."""
 
 # Digits right after the split's name: a sidecar such as PREFIX_val_bytes_000000.bin is not a shard.
-_SHARD_NAME = re.compile(r"(?P<prefix>.+)_(?P<split>train|val)_(?P<number>\d+)\.bin")
+SHARD_NAME = re.compile(r"(?P<prefix>.+)_(?P<split>train|val)_(?P<number>\d+)\.bin")
 
 
 def write_shard(path: Path, tokens: np.ndarray) -> None:
@@ -61,7 +61,7 @@ def find_shards(folder: Path, split: str) -> list[Path]:
     numbered: dict[int, Path] = {}
     prefixes = set()
     for path in sorted(folder.iterdir()):
-        match = _SHARD_NAME.fullmatch(path.name)
+        match = SHARD_NAME.fullmatch(path.name)
         if match and match["split"] == split:
             prefixes.add(match["prefix"])
             numbered[int(match["number"])] = path
