@@ -14,6 +14,7 @@ import tomli_w
 
 from golfzoo.component import KINDS, OPTIONAL_KINDS
 from golfzoo.config import suggest
+from golfzoo.engine.parts import Parts, bind
 from golfzoo.errors import PluginError, RecordError
 from golfzoo.tables import TABLES
 from golfzoo.zoo import Entry, Zoo
@@ -49,6 +50,10 @@ class Record:
     def to_toml(self) -> str:
         loggers = [table for _, table in self.loggers]
         return tomli_w.dumps(without_none({**self.tables, "loggers": loggers or None}))
+
+    def bind(self) -> Parts:
+        """Import its components and bind them to their options."""
+        return bind(self.tables, {kind: entry.load() for kind, entry in self.entries.items()})
 
 
 def load_record(path: str, zoo: Zoo, overrides: tuple[str, ...] = (), profile: str = "none") -> Record:

@@ -1,4 +1,4 @@
-"""result.json and submission.json, read as what they should be. Both may come from strangers."""
+"""result.json and submission.json, written, and read as what they should be. Both may come from strangers."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 import pydantic
 
+from golfzoo.engine.files import write_whole
 from golfzoo.errors import UsageError
 
 
@@ -89,6 +90,10 @@ class Environment(Shape):
     python: str
     versions: dict[str, str]
     code: dict[str, str]
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    write_whole(path, (json.dumps(value, indent=1) + "\n").encode())
 
 
 def read_result(folder: Path) -> dict[str, Any]:

@@ -11,9 +11,10 @@ import time
 import numpy as np
 import pytest
 
-from golfzoo.ablate import ALONE, _difference, _parse_axis, estimate
-from golfzoo.compare import Group, holm, paired
 from golfzoo.engine.shards import open_shard, write_shard
+from golfzoo.studies.ablate import ALONE, _difference, _parse_axis, estimate
+from golfzoo.studies.compare import Group, paired
+from golfzoo.studies.statistics import holm
 
 
 @pytest.fixture
@@ -235,7 +236,7 @@ def test_the_table_on_a_narrow_terminal(monkeypatch):
 
     from rich.console import Console
 
-    from golfzoo import views
+    from golfzoo.terminal import scores as views
 
     name = "quantizer.use=gptq_trellis layers=[attn] x2"
     row = {"name": name[:-3], "seeds": 2, "trained": 1.23456, "roundtrip": 1.3, "final": 1.25, "bytes": 15_800_123}
@@ -258,8 +259,8 @@ def test_the_table_on_a_narrow_terminal(monkeypatch):
 
 
 def test_estimates_come_from_runs_that_had_the_same_tables(here, zoo):
-    from golfzoo.ablate import Cell
     from golfzoo.record import load_record
+    from golfzoo.studies.ablate import Cell
 
     record = load_record("tiny.toml", zoo, ("train.iterations=20",))
     result = {"seconds": {"train": 3.0, "eval": 2.0}, "tokens_trained": 5120, "bytes": {"total": 777}}

@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from golfzoo import bench, gauges
 from golfzoo.engine.distributed import World
+from golfzoo.machine import bench
+from golfzoo.machine import measuring as gauges
+from golfzoo.terminal import costs
 
 ALONE = World(0, 1, torch.device("cpu"), False)
 
@@ -60,10 +62,9 @@ def test_operations_of_a_linear_model_are_six_for_each_weight_and_token():
 
 def test_operations_of_the_record_s_model_follow_the_formula(resolved):
     from golfzoo.engine.model import build_model
-    from golfzoo.worker import bind_parts
 
     vocab_size, layers, dim, time = 384, 2, 32, 64
-    model, _ = build_model(bind_parts(resolved).architecture, vocab_size, ALONE)
+    model, _ = build_model(resolved.bind().architecture, vocab_size, ALONE)
     matrices = sum(
         parameter.numel() for name, parameter in model.named_parameters() if name.endswith(".weight")
     )  # the tied embedding among them: it multiplies as the head
@@ -99,7 +100,7 @@ def test_more_than_the_peak_is_said_to_be_noise():
         "peak_memory_bytes": None,
         "within_limits": limits | {"max_eval_seconds": 1, "evaluation_fits": True},
     }
-    lines = list(bench._conclusions(report))
+    lines = list(costs._conclusions(report))
     assert "2 GFLOP/s: 200.0 % of what a large matrix product reaches here, 1 GFLOP/s." in lines[0]
     assert "busy with something else" in lines[1]
 
@@ -156,7 +157,6 @@ def test_a_quantizer_that_needs_calibration_gets_it_and_its_seconds(resolved):
     from golfzoo.engine.model import build_model
     from golfzoo.engine.parts import namespace
     from golfzoo.engine.run import open_text
-    from golfzoo.worker import bind_parts
 
     class Needy:
         needs = {"hessian": 128}  # noqa: RUF012
@@ -168,7 +168,7 @@ def test_a_quantizer_that_needs_calibration_gets_it_and_its_seconds(resolved):
             assert any(name.startswith("hessian/") for name in statistics)
             return self.inner.quantize(state, roles)
 
-    plan, parts = namespace(resolved.tables), bind_parts(resolved)
+    plan, parts = namespace(resolved.tables), resolved.bind()
     tokenizer, _ = open_text(plan)
     model, roles = build_model(parts.architecture, tokenizer.vocab_size, ALONE)
     stages = bench.time_stages(

@@ -9,8 +9,8 @@ import time
 import pytest
 import torch
 
-from golfzoo.cache import STAGES, Cache, Fingerprints
 from golfzoo.record import load_record
+from golfzoo.running.cache import STAGES, Cache, Fingerprints
 
 PLUGIN = """
 from golfzoo import Component, Config, hookimpl, option

@@ -90,12 +90,12 @@ def test_dry_run_checks_and_stops(golfzoo, tiny_record, tmp_path):
 
 
 def test_the_cpu_profile_is_laid_over_and_said_out_loud(golfzoo, monkeypatch):
-    monkeypatch.setattr("golfzoo.launch.has_cuda", lambda: False)
+    monkeypatch.setattr("golfzoo.machine.devices.has_cuda", lambda: False)
     status, output = golfzoo("show", "records/baseline.toml")
     assert status == 0
     assert "No CUDA device: laying profile 'cpu' over the record." in output
     assert 'profile = "cpu"' in output
-    monkeypatch.setattr("golfzoo.launch.has_cuda", lambda: True)
+    monkeypatch.setattr("golfzoo.machine.devices.has_cuda", lambda: True)
     assert 'profile = "none"' in golfzoo("show", "records/baseline.toml")[1]
     assert 'profile = "none"' in golfzoo("show", "records/baseline.toml", "--profile", "none")[1]
 

@@ -10,7 +10,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from golfzoo.compare import seeds_needed, student_t_quantile, student_t_tail, welch
+from golfzoo.studies.statistics import seeds_needed, student_t_quantile, student_t_tail, welch
 
 # Nats per token of three seeds each, by bits per byte of published logs at sp8192 (1 BPB = 2.583 nats per token).
 TOP = [1.05989 * 2.583, 1.06125 * 2.583, 1.06209 * 2.583]
@@ -113,7 +113,7 @@ def test_groups_over_seeds(runs, golfzoo):
 def test_groups_on_a_narrow_terminal(runs, golfzoo, monkeypatch):
     from rich.console import Console
 
-    from golfzoo import views
+    from golfzoo.terminal import scores as views
 
     monkeypatch.setattr(views, "make_console", lambda: Console(force_terminal=True, width=80, color_system=None))
     output = golfzoo("compare", "base", f"{runs}/better-*")[1]
@@ -141,7 +141,7 @@ def test_two_single_runs_document_by_document(runs, golfzoo):
 
 def test_a_bootstrap_interval_covers_the_truth():
     """Over 200 made-up pairs of runs, the 95 % interval holds the true gain about as often as it says."""
-    import golfzoo.compare as module
+    import golfzoo.studies.compare as module
 
     rng = np.random.default_rng(0)
     hits = 0

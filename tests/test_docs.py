@@ -32,20 +32,10 @@ def blocks(language):
 
 def test_the_tree_is_the_tree():
     tree = next(block for block in blocks("") if block.startswith("golfzoo/ "))
-    listed, folders = set(), []
-    for line in tree.splitlines():
-        name = line.split()[0]
-        depth = (len(line) - len(line.lstrip())) // 2
-        folders[depth:] = [name]
-        listed.add("".join(folders))
-    files = {path for path in listed if not path.endswith("/")}
-    actual = {
-        str(path.relative_to(ROOT)) for path in (ROOT / "golfzoo").rglob("*.py")
-        if path.name != "__init__.py" or path.parent.name == "golfzoo"
-    }  # fmt: skip
-    assert files == actual
-    plugins = {path.removeprefix("plugins/").rstrip("/") for path in listed if path.startswith("plugins/golfzoo_")}
-    assert plugins == {path.parent.name for path in (ROOT / "plugins").glob("*/__init__.py")}
+    rooms = {line.split()[0].rstrip("/") for line in tree.splitlines() if line.startswith("  ")} - {"*.py"}
+    assert rooms == {path.parent.name for path in (ROOT / "golfzoo").glob("*/__init__.py")}
+    spine = re.search(r"the spine: (.*)", tree)[1].split(", ")
+    assert set(spine) == {path.stem for path in (ROOT / "golfzoo").glob("*.py")} - {"__init__", "__main__"}
 
 
 def every_command():

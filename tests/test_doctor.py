@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from golfzoo import doctor, pair
+from golfzoo.machine import all_reduce as pair
+from golfzoo.machine import doctor
 
 
 def worker(source):

@@ -18,8 +18,8 @@ from golfzoo.engine.artifact import decode_model, encode_model, on_meta
 from golfzoo.engine.errors import ArtifactError, DataError
 from golfzoo.engine.parts import namespace
 from golfzoo.errors import GolfzooError, RecordError
-from golfzoo.pack import pack_code, unpack_code
 from golfzoo.record import load_record
+from golfzoo.shipping.code import pack_code, unpack_code
 from golfzoo_brotli.compressor import Brotli
 from golfzoo_gptq import TrellisConfig
 from golfzoo_gptq.quantizer import Trellis

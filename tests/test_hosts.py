@@ -153,7 +153,7 @@ def test_under_srun_it_joins(tmp_path, data_root):
 
 
 def test_the_first_host_of_a_step(monkeypatch):
-    from golfzoo.launch import joined_rank
+    from golfzoo.running.launch import joined_rank
 
     for nodes, host in (("node[01-04,07]", "node01"), ("gpu7,gpu9", "gpu7"), ("alone", "alone")):
         with monkeypatch.context() as patch:

@@ -9,12 +9,12 @@ from types import SimpleNamespace
 import pytest
 import tomli
 
-from golfzoo.cache import STAGES, Fingerprints
 from golfzoo.errors import PluginError, RecordError
-from golfzoo.keep import Journal
-from golfzoo.loggers import Loggers, check_loggers
-from golfzoo.pack import code_hashes, pack_code
 from golfzoo.record import load_record
+from golfzoo.running.cache import STAGES, Fingerprints
+from golfzoo.running.journal import Journal
+from golfzoo.running.loggers import Loggers, check_loggers
+from golfzoo.shipping.code import code_hashes, pack_code
 from golfzoo.zoo import discover
 
 PLUGIN = """
@@ -238,7 +238,7 @@ def test_finish_is_called_when_a_run_is_interrupted_and_a_resumed_one_is_told_th
 
 
 def test_only_the_first_process_has_them(tiny_record, tmp_path, data, monkeypatch):
-    from golfzoo import worker
+    from golfzoo.running import worker
 
     monkeypatch.setattr(worker, "run", lambda *parts: {})
     for rank in (0, 1):

@@ -12,8 +12,8 @@ import pytest
 
 from golfzoo.engine.standalone import unpack
 from golfzoo.errors import PluginError, UsageError
-from golfzoo.pack import closure, module_bytes, pack_code, shipped_modules, strip, unpack_code
 from golfzoo.record import load_record
+from golfzoo.shipping.code import closure, module_bytes, pack_code, shipped_modules, strip, unpack_code
 
 ROOT = Path(__file__).parent.parent
 FOREIGN = ("golfzoo", "__editable__", "pydantic", "pluggy", "click", "rich", "tomli", "safetensors")

@@ -21,7 +21,6 @@ from golfzoo.engine.stages import Stages
 from golfzoo.engine.tokens import open_tokenizer
 from golfzoo.engine.train import lr_multiplier, seed_everything, train
 from golfzoo.record import load_record
-from golfzoo.worker import bind_parts
 from golfzoo_lora_ttt.adaptor import Lora
 
 ALONE = World(0, 1, torch.device("cpu"), bf16=False)
@@ -41,7 +40,7 @@ def small(data_root, zoo, tmp_path_factory):
     return SimpleNamespace(
         record=record,
         plan=namespace(record.tables),
-        parts=bind_parts(record),
+        parts=record.bind(),
         tokenizer=tokenizer,
         folder=data_root / "datasets" / "tiny",
         text=open_validation(data_root / "datasets" / "tiny", tokenizer),

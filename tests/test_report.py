@@ -331,7 +331,7 @@ def test_what_makes_no_sense_is_left_out(here, golfzoo, tiny_run):
 
 def test_areas_are_in_proportion_to_bytes(data, tiny_run, zoo):
     from golfzoo.record import load_record
-    from golfzoo.sizes import measure
+    from golfzoo.shipping.sizes import measure
 
     record = load_record(str(tiny_run / "record.toml"), zoo)
     measured = measure(record, (tiny_run / "artifact.golf").read_bytes())
@@ -354,7 +354,7 @@ def test_the_error_of_a_tensor(data, tiny_run, zoo):
     from golfzoo.engine.tokens import open_tokenizer
     from golfzoo.record import load_record
     from golfzoo.report.weights import tensor_errors
-    from golfzoo.sizes import make_template
+    from golfzoo.shipping.sizes import make_template
 
     record = load_record(str(tiny_run / "record.toml"), zoo)
     (run,) = gather([str(tiny_run)]).runs

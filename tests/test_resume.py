@@ -22,7 +22,7 @@ SLOW_RECORD = (
 
 # Processes are forked from one that has imported torch and has no threads: a run then starts in no time.
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["golfzoo.cli", "golfzoo.worker", "golfzoo.zoo"])
+processes.set_forkserver_preload(["golfzoo.cli", "golfzoo.running.worker", "golfzoo.zoo"])
 
 
 def command(arguments, environment, output):
@@ -142,11 +142,11 @@ def test_a_signal_ends_the_step_writes_a_checkpoint_and_says_so(start, left_alon
 
 
 def test_a_full_disk_during_a_checkpoint_is_a_warning(left_alone, tmp_path, golfzoo, monkeypatch):
-    from golfzoo import keep
     from golfzoo.engine.errors import RunError
+    from golfzoo.running import checkpoints
 
     plain, _ = left_alone
-    original, written = keep.write_whole, []
+    original, written = checkpoints.write_whole, []
 
     def full(path, data):
         if path.suffix == ".pt":
@@ -155,7 +155,7 @@ def test_a_full_disk_during_a_checkpoint_is_a_warning(left_alone, tmp_path, golf
                 raise RunError(f"{path}: cannot be written: No space left on device")
         original(path, data)
 
-    monkeypatch.setattr(keep, "write_whole", full)
+    monkeypatch.setattr(checkpoints, "write_whole", full)
     status, output = golfzoo("run", plain / "record.toml", "--fresh", "--out", tmp_path / "run")
     assert status == 0, output
     assert len(written) > 2
@@ -220,7 +220,9 @@ def test_more_processes_than_before_are_refused(killed, left_alone, golfzoo):
 
 
 def test_checkpoints_that_other_processes_do_not_have_go(tmp_path):
-    from golfzoo.keep import Journal, KeptStages, Stop
+    from golfzoo.running.journal import Journal
+    from golfzoo.running.kept_stages import KeptStages
+    from golfzoo.running.signals import Stop
 
     class Prints:
         def of(self, stage, key=""):
@@ -238,7 +240,9 @@ def test_checkpoints_that_other_processes_do_not_have_go(tmp_path):
 
 def test_after_training_a_signal_ends_the_run_where_it_is(tmp_path):
     from golfzoo.engine.errors import Interrupted
-    from golfzoo.keep import Journal, KeptStages, Stop
+    from golfzoo.running.journal import Journal
+    from golfzoo.running.kept_stages import KeptStages
+    from golfzoo.running.signals import Stop
 
     with Journal(tmp_path, []) as journal:
         stop = Stop()
@@ -258,7 +262,7 @@ def test_after_training_a_signal_ends_the_run_where_it_is(tmp_path):
 
 def test_two_at_once_in_one_folder_are_refused(tmp_path):
     from golfzoo.engine.errors import RunError
-    from golfzoo.keep import Journal
+    from golfzoo.running.journal import Journal
 
     with Journal(tmp_path, []), pytest.raises(RunError, match="another process is running this run"):
         Journal(tmp_path, [])
@@ -267,7 +271,7 @@ def test_two_at_once_in_one_folder_are_refused(tmp_path):
 
 def test_a_journal_that_cannot_be_written_is_a_warning(tmp_path):
     """What a full disk did not take is written as soon as there is room."""
-    from golfzoo.keep import Journal
+    from golfzoo.running.journal import Journal
 
     heard = []
     with Journal(tmp_path, [heard.append]) as journal:

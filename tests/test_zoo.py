@@ -3,7 +3,7 @@
 import pytest
 
 from golfzoo.errors import PluginError
-from golfzoo.listing import components
+from golfzoo.terminal.listing import components
 from golfzoo.zoo import discover
 
 GOOD = """

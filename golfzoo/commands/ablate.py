@@ -44,12 +44,12 @@ def ablate(
     Cells that share a stage share its result: swapping the quantizer or the adaptor trains once. The same command
     given again goes on where it stopped. A cell that fails does not stop the others.
     """
-    from golfzoo import ablate as ablation
     from golfzoo.commands.arguments import load
-    from golfzoo.display import Display
     from golfzoo.engine.errors import Interrupted
-    from golfzoo.launch import joined_rank
-    from golfzoo.views import show_ablation
+    from golfzoo.running.launch import joined_rank
+    from golfzoo.studies import ablate as ablation
+    from golfzoo.terminal.progress import Display
+    from golfzoo.terminal.scores import show_ablation
 
     said: list[str] = []
 
@@ -95,8 +95,8 @@ def ablate(
 
 
 def _list(grid: Any, datasets: dict[str, Any], nproc: int, as_json: bool) -> None:
-    from golfzoo import ablate as ablation
-    from golfzoo.views import show_plan
+    from golfzoo.studies import ablate as ablation
+    from golfzoo.terminal.costs import show_plan
 
     history = ablation.read_history()
     plan = grid.describe()
@@ -111,8 +111,8 @@ def _list(grid: Any, datasets: dict[str, Any], nproc: int, as_json: bool) -> Non
 
 def _run(grid: Any, fresh: bool, nproc: int, display: Any, quiet: bool) -> list[str]:
     """Cells one after another in this process. Returns the errors."""
-    from golfzoo import ablate as ablation
-    from golfzoo.display import Display
+    from golfzoo.studies import ablate as ablation
+    from golfzoo.terminal.progress import Display
 
     errors = []
     for number, cell in enumerate(grid.cells, start=1):
@@ -133,7 +133,7 @@ def _run(grid: Any, fresh: bool, nproc: int, display: Any, quiet: bool) -> list[
 
 
 def _submit(grid: Any, executor: str, job: tuple[str, ...], fresh: bool, nproc: int, display: Any) -> list[str]:
-    from golfzoo.cluster import run_on
+    from golfzoo.studies.cluster import run_on
 
     options = dict(_option(text) for text in job)
     failed = run_on(executor, options, grid, fresh, nproc, display.say)
@@ -144,7 +144,7 @@ def _submit(grid: Any, executor: str, job: tuple[str, ...], fresh: bool, nproc: 
 
 def _prepare(records: list[Any], by_data: dict[str, Any], nproc: int, display: Any) -> None:
     """See that every cell could run before the first one does."""
-    from golfzoo import launch
+    from golfzoo.running import launch
 
     for record in by_data.values():
         launch.prepare_data(record, display.say)
@@ -154,8 +154,8 @@ def _prepare(records: list[Any], by_data: dict[str, Any], nproc: int, display: A
 
 def _known(record: Any, nproc: int, dataset: Any) -> list[str]:
     """The stages whose results are in the cache, as far as this can be told before anything has run."""
-    from golfzoo.cache import Cache, Fingerprints
-    from golfzoo.launch import device_name
+    from golfzoo.machine.devices import device_name
+    from golfzoo.running.cache import Cache, Fingerprints
 
     if dataset is None:
         return []

@@ -17,8 +17,8 @@ def cache() -> None:
 @json_option
 def list_(as_json: bool) -> None:
     """List the kept results: stage, record, size, when last used, and the run that made it."""
-    from golfzoo.cache import Cache
-    from golfzoo.views import show_cache
+    from golfzoo.running.cache import Cache
+    from golfzoo.terminal.costs import show_cache
 
     kept = Cache()
     entries = kept.entries()
@@ -47,8 +47,8 @@ def list_(as_json: bool) -> None:
 @click.option("--all", "everything", is_flag=True, help="Remove everything.")
 def prune(max_gb: float | None, older_than: float | None, everything: bool) -> None:
     """Remove kept results. Runs keep their own files; only later runs lose what they could have taken over."""
-    from golfzoo.cache import Cache
     from golfzoo.errors import UsageError
+    from golfzoo.running.cache import Cache
 
     if max_gb is None and older_than is None and not everything:
         raise UsageError("cache prune needs --max-gb, --older-than or --all")

@@ -60,9 +60,9 @@ def fetch(name: str, train_shards: int | None, source: str | None, jobs: int, dr
     What is here already is checked and kept; a damaged shard is fetched again. Interrupted, finished shards stay.
     """
     from golfzoo.corpus import fetch, origins
-    from golfzoo.display import make_console
     from golfzoo.engine.data import data_root
-    from golfzoo.views import show_fetch_plan
+    from golfzoo.terminal.costs import show_fetch_plan
+    from golfzoo.terminal.tables import make_console
 
     root = data_root()
     plan = fetch.make_plan(origins.open_origin(source or origins.DEFAULT_SOURCE), name, root, train_shards)

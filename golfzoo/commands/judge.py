@@ -22,7 +22,7 @@ def pack(runs: tuple[Path, ...], out: Path, author: str, github_id: str, blurb: 
 
     Further RUNs are the same record under other seeds; their results are reported beside the first one's.
     """
-    from golfzoo.submission import write_submission
+    from golfzoo.shipping.submission import write_submission
     from golfzoo.zoo import discover
 
     about = {"author": author, "github_id": github_id, "blurb": blurb}
@@ -45,8 +45,8 @@ def size(path: Path, profile: str | None, as_json: bool) -> None:
 
     An ARTIFACT is read with the record.toml that lies beside it.
     """
-    from golfzoo import sizes
-    from golfzoo.views import show_sizes
+    from golfzoo.shipping import sizes
+    from golfzoo.terminal.costs import show_sizes
 
     if path.suffix == ".toml":
         record, artifact = load(str(path), (), profile, quiet=as_json), None
@@ -71,8 +71,8 @@ def verify(folder: Path, as_json: bool) -> None:
     Runs the probes in a fresh process, from the artifact and the validation data alone. A submission's own code is run
     there too. Ends with status 0 only if every probe holds.
     """
+    from golfzoo.terminal.scores import show_verdicts
     from golfzoo.verify.referee import report, verify
-    from golfzoo.views import show_verdicts
     from golfzoo.zoo import discover
 
     verdicts, notes = verify(folder, discover())
@@ -97,8 +97,8 @@ def compare(base: str, others: tuple[str, ...], margin: float, alpha: float, as_
     Several runs of one name or glob are a group, whose records may differ in nothing but the seed.
     Groups over seeds are compared by Welch's t test against the margin; two single runs document by document.
     """
-    from golfzoo.compare import compare, read_group
-    from golfzoo.views import show_comparisons
+    from golfzoo.studies.compare import compare, read_group
+    from golfzoo.terminal.scores import show_comparisons
 
     reference = read_group(base)
     reports = [compare(reference, read_group(other), margin, alpha) for other in others]

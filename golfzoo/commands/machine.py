@@ -33,7 +33,7 @@ def bench(
 
     Nothing is kept. Warm-up is not counted, and what takes long is repeated less.
     """
-    from golfzoo import launch
+    from golfzoo.running import launch
 
     if launch.joined_rank() is not None:
         raise UsageError("bench measures one process; start it without torchrun or srun")
@@ -48,10 +48,10 @@ def bench(
     launch.prepare_data(resolved, say)
     launch.check_processes(resolved, 1)
 
-    from golfzoo.bench import bench as measure
-    from golfzoo.bench import show_bench
-    from golfzoo.display import make_console
     from golfzoo.engine.distributed import join
+    from golfzoo.machine.bench import bench as measure
+    from golfzoo.terminal.costs import show_bench
+    from golfzoo.terminal.tables import make_console
 
     with join(resolved.tables["train"]["precision"]) as world:
         report = measure(resolved, world, repeats, tokens, say)
@@ -69,7 +69,7 @@ def doctor(as_json: bool) -> None:
     Looks at Python, torch, devices, compiler, data, plugins and extras, and lets two processes add up a tensor. Ends
     with status 0 only if nothing is broken.
     """
-    from golfzoo.doctor import examine, report, write
+    from golfzoo.machine.doctor import examine, report, write
 
     findings = examine()
     click.echo(json.dumps(report(findings), indent=1) if as_json else write(findings))

@@ -13,7 +13,7 @@ from golfzoo.commands.arguments import json_option
 @json_option
 def plugins(kind: str | None, name: str | None, as_json: bool) -> None:
     """List the components that records can name; with KIND, those of a kind; with KIND NAME, the options of one."""
-    from golfzoo import listing
+    from golfzoo.terminal import listing
     from golfzoo.zoo import discover
 
     zoo = discover()
@@ -28,7 +28,7 @@ def plugins(kind: str | None, name: str | None, as_json: bool) -> None:
 @json_option
 def records(folder: Path, as_json: bool) -> None:
     """List the records in FOLDER (by default records/): name, summary, published score."""
-    from golfzoo import listing
+    from golfzoo.terminal import listing
     from golfzoo.zoo import discover
 
     click.echo(listing.records(discover(), folder, as_json))

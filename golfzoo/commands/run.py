@@ -43,10 +43,10 @@ def run(
     KEY=VALUE overrides a key of the record, as in train.seed=7 or quantizer.use=int6. A stage whose result is known
     from another run is taken over, and said so. A run that was interrupted goes on with --resume DIR.
     """
-    from golfzoo import elastic, launch
-    from golfzoo.display import Display
-    from golfzoo.folder import describe_components
-    from golfzoo.views import show_result
+    from golfzoo.running import elastic, launch
+    from golfzoo.running.folder import describe_components
+    from golfzoo.terminal.progress import Display
+    from golfzoo.terminal.scores import show_result
 
     if resume:
         if record or overrides or profile or out:
@@ -104,8 +104,8 @@ def eval(
     path = weights or artifact
     if path is None or (weights and artifact):
         raise UsageError("eval needs one of --weights FILE and --artifact FILE")
-    from golfzoo import launch
-    from golfzoo.display import Display
+    from golfzoo.running import launch
+    from golfzoo.terminal.progress import Display
 
     resolved = load(record, overrides, profile, quiet=as_json)
     display = Display(resolved.tables, quiet=as_json)

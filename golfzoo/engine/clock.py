@@ -1,14 +1,12 @@
 """Wall seconds of the named stages of a run."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from golfzoo.engine.describe import Emit
 from golfzoo.engine.distributed import World
-
-Emit = Callable[[dict[str, Any]], None]
-"""Takes an event: a line of metrics.jsonl, as a dict with at least "event"."""
 
 
 class Clock:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from golfzoo.engine.clock import Emit
+from golfzoo.engine.describe import Emit
 from golfzoo.engine.errors import RunError
 
 WINDOW = 512

@@ -18,8 +18,9 @@ import torch
 from golfzoo.engine.artifact import decode_model, encode_model, on_meta
 from golfzoo.engine.batches import TrainingText
 from golfzoo.engine.calibrate import calibrate, check_needs
-from golfzoo.engine.clock import Clock, Emit
+from golfzoo.engine.clock import Clock
 from golfzoo.engine.data import ValidationText, data_paths, open_validation
+from golfzoo.engine.describe import Emit
 from golfzoo.engine.distributed import World
 from golfzoo.engine.errors import RunError
 from golfzoo.engine.evaluate import evaluate, flat_walk

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from golfzoo.engine.artifact import decode_model
+from golfzoo.engine.describe import describe
 from golfzoo.engine.distributed import join
 from golfzoo.engine.errors import RunError
 from golfzoo.engine.files import write_whole
-from golfzoo.engine.lines import describe
 from golfzoo.engine.parts import bind, namespace
 from golfzoo.engine.run import run, score_only
 from golfzoo.engine.stages import Stages

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from golfzoo.compare import paired, read_documents
 from golfzoo.errors import UsageError
 from golfzoo.report.gather import Run, table_of
+from golfzoo.studies.compare import paired, read_documents
 
 MOST_PAIRS = 4
 
@@ -18,7 +18,7 @@ MOST_PAIRS = 4
 class Pair:
     """Two runs over the same documents; `num_bytes`, `bpb_without` and `bpb_with` are (documents,).
 
-    summary  what golfzoo.compare.paired says: gain in bits per byte, its interval, how many documents got better
+    summary  as studies.compare.paired says: gain in bits per byte, its interval, how many documents got better
     """
 
     without: Run

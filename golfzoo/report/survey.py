@@ -145,7 +145,7 @@ def show_runs(rows: list[Row], total: int) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from golfzoo.display import left_out, make_console
+    from golfzoo.terminal.tables import left_out, make_console
 
     console = make_console()
     cells = {column: [_shown(row, column) for row in rows] for column in COLUMNS}

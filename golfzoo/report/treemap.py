@@ -25,7 +25,7 @@ class Tile:
 
 
 def lay_out(measured: dict[str, Any]) -> list[Tile]:
-    """The tiles of what golfzoo.sizes.measure says, the largest first. Groups are taken as compressed on their own."""
+    """The tiles of what shipping.sizes.measure says, the largest first. Groups are taken as compressed on their own."""
     import squarify
 
     parts = [(row["name"], family_of(row["name"]), row["compressed"] or 0) for row in measured["groups"]]

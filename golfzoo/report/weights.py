@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from golfzoo import sizes
 from golfzoo.corpus.check import file_sha256
 from golfzoo.engine.artifact import decode_model
 from golfzoo.engine.data import data_paths
@@ -16,7 +15,8 @@ from golfzoo.engine.tokens import open_tokenizer
 from golfzoo.errors import GolfzooError
 from golfzoo.record import Record, load_record
 from golfzoo.report.gather import Run
-from golfzoo.worker import read_weights
+from golfzoo.running.worker import read_weights
+from golfzoo.shipping import sizes
 from golfzoo.zoo import Zoo
 
 MOST_ARTIFACTS = 6
@@ -37,7 +37,7 @@ class TensorError:
 class Artifact:
     """An artifact, and the runs that ended in it, the best first.
 
-    measured  what golfzoo.sizes.measure says of it with the code of the first of them, or None
+    measured  what golfzoo.shipping.sizes.measure says of it with the code of the first of them, or None
     errors    of every tensor, in the model's order; None where the trained weights could not be read
     """
 

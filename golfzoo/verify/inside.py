@@ -21,9 +21,9 @@ from typing import Any
 from golfzoo.corpus.texts import decoder
 from golfzoo.engine.data import data_paths, describe_dataset
 from golfzoo.engine.distributed import join
+from golfzoo.running.worker import read_weights
 from golfzoo.verify import probes
 from golfzoo.verify.scene import make_scene
-from golfzoo.worker import read_weights
 
 
 class Watch:

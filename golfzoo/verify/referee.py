@@ -13,7 +13,7 @@ from typing import Any
 from golfzoo.engine.data import data_paths
 from golfzoo.engine.parts import namespace
 from golfzoo.engine.shards import find_shards
-from golfzoo.launch import device_name
+from golfzoo.machine.devices import device_name
 from golfzoo.verify.paper import check_clocks, check_leak, check_seeds, check_size
 from golfzoo.verify.subject import Subject, own_engine, read_subject, same_conditions
 from golfzoo.verify.verdict import MEANINGS, Verdict

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from golfzoo.errors import UsageError
-from golfzoo.pack import pack_code, strip, unpack_code
 from golfzoo.record import without_none
 from golfzoo.results import read_environment, read_submission
-from golfzoo.submission import checksum, read_run
+from golfzoo.shipping.code import pack_code, strip, unpack_code
+from golfzoo.shipping.submission import checksum, read_run
 from golfzoo.tables import TABLES
 from golfzoo.zoo import Zoo
 

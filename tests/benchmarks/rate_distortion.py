@@ -31,7 +31,6 @@ from golfzoo.engine.model import build_model, load_weights
 from golfzoo.engine.parts import namespace
 from golfzoo.engine.run import open_text
 from golfzoo.record import load_record
-from golfzoo.worker import bind_parts
 from golfzoo.zoo import discover
 
 NEEDS = {"hessian": 98304, "fisher": 163840}
@@ -72,7 +71,7 @@ class Bench:
     def __init__(self, folder: Path, tokens: int) -> None:
         self.zoo = discover()
         record = load_record(str(folder / "record.toml"), self.zoo)
-        plan, parts, world = namespace(record.tables), bind_parts(record), World(0, 1, torch.device("cpu"), False)
+        plan, parts, world = namespace(record.tables), record.bind(), World(0, 1, torch.device("cpu"), False)
         tokenizer, text = open_text(plan)
         self.model, self.roles = build_model(parts.architecture, tokenizer.vocab_size, world)
         self.weights = load_file(folder / "weights.safetensors")

@@ -1,7 +1,6 @@
 """The run's folder: made once, by the process that launches. Everything that a run leaves is in it."""
 
 import importlib.metadata
-import json
 import os
 import platform
 import secrets
@@ -33,10 +32,6 @@ def make_folder(record: Record, out: Path | None) -> Path:
         raise UsageError(f"--out {out}: cannot be made: {error.strerror}") from None
     write_whole(out / "record.toml", record.to_toml().encode())
     return out
-
-
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    write_whole(path, (json.dumps(value, indent=1) + "\n").encode())
 
 
 def describe_environment(record: Record, device: str, num_processes: int) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from golfzoo import engine
-from golfzoo.pack import closure, pack_code, requirements
 from golfzoo.record import Record
+from golfzoo.shipping.code import closure, pack_code, requirements
 from golfzoo.tables import ONLY_SHOWN
 
 _ENGINE = {

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from golfzoo.engine.parts import namespace
-from golfzoo.keep import Journal
 from golfzoo.record import Record
+from golfzoo.running.journal import Journal
 
 
 def check_loggers(record: Record) -> None:

@@ -12,10 +12,9 @@ from golfzoo.engine.files import write_whole
 from golfzoo.engine.parts import namespace
 from golfzoo.engine.size import count_bytes
 from golfzoo.errors import UsageError
-from golfzoo.folder import write_json
-from golfzoo.pack import code_hashes, pack_code, requirements, shipped_modules
 from golfzoo.record import Record, load_record
-from golfzoo.results import read_environment, read_result
+from golfzoo.results import read_environment, read_result, write_json
+from golfzoo.shipping.code import code_hashes, pack_code, requirements, shipped_modules
 from golfzoo.zoo import Zoo
 
 
@@ -100,7 +99,7 @@ def _seed_gaps(runs: list[Path], record: Record, zoo: Zoo) -> list[str]:
 
 
 def _over_limit(size: dict[str, Any], record: Record, artifact: bytes) -> str:
-    from golfzoo.sizes import heaviest, measure
+    from golfzoo.shipping.sizes import heaviest, measure
 
     over = size["total"] - size["limit"]
     lines = [f"{size['total']:,} bytes are {over:,} over the limit of {size['limit']:,}; heaviest are"]

@@ -6,11 +6,10 @@ Everything measured is what a run does: the engine's batches, steps, walk and ar
 import functools
 import itertools
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import nn
 
 from golfzoo.engine.artifact import decode_model, encode_model
@@ -27,10 +26,8 @@ from golfzoo.engine.train import (
     training_seconds,
     update,
 )
-from golfzoo.gauges import count_flops, matmul_peak, peak_memory, piece_of, time_repeated
+from golfzoo.machine.measuring import count_flops, matmul_peak, peak_memory, piece_of, time_repeated
 from golfzoo.record import Record
-from golfzoo.views import make_table
-from golfzoo.worker import bind_parts
 
 # The challenge's training time, for records without a cap of their own.
 _CHALLENGE_SECONDS = 600.0
@@ -48,7 +45,7 @@ def bench(record: Record, world: World, repeats: int, tokens: int | None, say: S
     being measured.
     """
     plan = namespace(record.tables)
-    parts = bind_parts(record)
+    parts = record.bind()
     _, text, stream, model, roles, template, optimizers = set_up(plan, parts, world)
     forward = parallel(model, plan.train, world)
 
@@ -135,9 +132,6 @@ def time_stages(
     return stages
 
 
-# ---- what follows from it -------------------------------------------------------------------------------------------
-
-
 def spread(values: list[float]) -> dict[str, Any]:
     return {"median": statistics.median(values), "min": min(values), "max": max(values), "repetitions": len(values)}
 
@@ -201,63 +195,3 @@ def within_limits(steps: list[float], scored: int, seconds: list[float], val_tok
         "max_eval_seconds": plan.eval.max_seconds,
         "evaluation_fits": eval_seconds <= plan.eval.max_seconds,
     }
-
-
-# ---- as a person reads it -------------------------------------------------------------------------------------------
-
-
-def show_bench(console: Console, report: dict[str, Any]) -> None:
-    """What `golfzoo bench` prints."""
-    training, scoring = report["training"], report["scoring"]
-    rows = [
-        ["training, tokens/s", *_cells(training["tokens_per_second"], "{:,.0f}")],
-        ["training, ms/step", *_cells(training["milliseconds_per_step"], "{:,.1f}")],
-        ["flat scoring, tokens/s", *_cells(scoring["flat"], "{:,.0f}")],
-        ["final scoring, tokens/s", *_cells(scoring["final"], "{:,.0f}")],
-        *([f"{name}, s", *_cells(seconds, "{:,.3f}")] for name, seconds in report["seconds"].items()),
-    ]
-    threads = f"{report['threads']} thread{'s' * (report['threads'] > 1)}"
-    compiled = ", compiled" if report["compiled"] else ""
-    title = f"{report['record']}: {report['device']}, {threads}, {report['precision']}{compiled}"
-    console.print(make_table(console, title, ["", "median", "min", "max", "repetitions"], rows))
-    for line in _conclusions(report):
-        console.print(line, markup=False)
-
-
-def _cells(figures: dict[str, Any], form: str) -> list[Any]:
-    return [*(form.format(figures[name]) for name in ("median", "min", "max")), figures["repetitions"]]
-
-
-def _conclusions(report: dict[str, Any]) -> Iterator[str]:
-    training, limits = report["training"], report["within_limits"]
-    peak = training["peak_flops_per_second"]
-    if training["share_of_peak"] is None:
-        yield f"Matrix products reach {_si(peak)}FLOP/s here; how many of them a step needs cannot be told."
-    else:
-        yield (
-            f"Training does {_si(training['flops_per_step'])}FLOP a step, {_si(training['flops_per_second'])}FLOP/s: "
-            f"{100 * training['share_of_peak']:.1f} % of what a large matrix product reaches here, {_si(peak)}FLOP/s."
-        )
-        if training["share_of_peak"] > 1:
-            yield "That is more than all of it: the machine was busy with something else, and these figures say little."
-    if report["peak_memory_bytes"] is not None:
-        yield f"Peak memory: {_si(report['peak_memory_bytes'])}B."
-    capped = f" (the record stops at {limits['iterations']:,})" if limits["steps"] > limits["iterations"] else ""
-    yield (
-        f"{limits['train_seconds']:,.0f} s of training would buy {limits['steps']:,} steps{capped}: "
-        f"{limits['tokens_trained']:,} tokens."
-    )
-    verdict = "within" if limits["evaluation_fits"] else "more than"
-    yield (
-        f"Scoring all {limits['val_tokens']:,} validation tokens would take about {limits['eval_seconds']:,.0f} s: "
-        f"{verdict} the {limits['max_eval_seconds']:,.0f} s allowed."
-    )
-    yield "All of it with one process on one device."
-
-
-def _si(number: float) -> str:
-    """Three digits and a prefix, for a unit to follow."""
-    for size, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
-            return f"{number / size:.3g} {prefix}"
-    return f"{number:.3g} "

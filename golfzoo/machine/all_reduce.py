@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from typing import IO
 
 # What starts each of the two; port of their store, backend and rank follow.
-_WORKER = (sys.executable, "-m", "golfzoo.pair")
+_WORKER = (sys.executable, "-m", "golfzoo.machine.all_reduce")
 
 
 def all_reduce(backend: str, seconds: float = 60.0) -> str:

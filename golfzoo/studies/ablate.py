@@ -17,15 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from golfzoo.compare import Group, holm, paired, read_documents, welch
-from golfzoo.elastic import run_several
+from golfzoo.engine.describe import Emit
 from golfzoo.engine.files import write_whole
 from golfzoo.errors import GolfzooError, UsageError
-from golfzoo.folder import make_folder, write_json
-from golfzoo.launch import Listener, Start, device_name, run_here
-from golfzoo.pack import code_hashes
+from golfzoo.machine.devices import device_name
 from golfzoo.record import Record, load_record
-from golfzoo.results import read_environment, read_result, read_status
+from golfzoo.results import read_environment, read_result, read_status, write_json
+from golfzoo.running.elastic import run_several
+from golfzoo.running.folder import make_folder
+from golfzoo.running.launch import Start, run_here
+from golfzoo.shipping.code import code_hashes
+from golfzoo.studies.compare import Group, paired, read_documents
+from golfzoo.studies.statistics import holm, welch
 from golfzoo.zoo import Zoo
 
 Load = Callable[[tuple[str, ...]], Record]
@@ -137,7 +140,7 @@ def _slug(name: str, record: Record, identity: str) -> str:
 # ---- running it -----------------------------------------------------------------------------------------------------
 
 
-def run_cell(cell: Cell, fresh: bool, processes: int, listen: Listener) -> str | None:
+def run_cell(cell: Cell, fresh: bool, processes: int, listen: Emit) -> str | None:
     """Run a cell, or go on with it. Returns what went wrong, or None; only an interruption is raised."""
     from golfzoo.engine.errors import RunError
 

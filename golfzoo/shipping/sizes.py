@@ -17,9 +17,8 @@ from golfzoo.engine.model import build_model
 from golfzoo.engine.parts import Parts, namespace
 from golfzoo.engine.size import count_bytes
 from golfzoo.engine.tokens import Tokenizer, open_tokenizer
-from golfzoo.pack import module_bytes, pack_code
 from golfzoo.record import Record
-from golfzoo.worker import bind_parts
+from golfzoo.shipping.code import module_bytes, pack_code
 
 Tensors = dict[str, torch.Tensor]
 
@@ -76,7 +75,7 @@ def measure(record: Record, artifact: bytes | None, where: str = "") -> dict[str
 
 def make_template(record: Record, tokenizer: Tokenizer) -> tuple[Parts, Tensors, dict[str, str]]:
     """A record's components; names, types and shapes of its model's parameters, on the meta device; their roles."""
-    parts = bind_parts(record)
+    parts = record.bind()
     world = World(0, 1, torch.device("cpu"), bf16=False)
     model, roles = build_model(parts.architecture, tokenizer.vocab_size, world)
     return parts, on_meta(model.state_dict()), roles

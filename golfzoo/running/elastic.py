@@ -17,18 +17,21 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from golfzoo.engine.describe import Emit
 from golfzoo.engine.errors import Interrupted, RunError
 from golfzoo.engine.files import write_whole
 from golfzoo.errors import UsageError
-from golfzoo.folder import RESULT_SCHEMA, write_json
-from golfzoo.heartbeat import Heartbeat
-from golfzoo.launch import Listener, Start, cores
+from golfzoo.machine.devices import cores
 from golfzoo.record import Record, load_record
+from golfzoo.results import write_json
+from golfzoo.running.folder import RESULT_SCHEMA
+from golfzoo.running.heartbeat import Heartbeat
+from golfzoo.running.launch import Start
 
 _LOST = "lost"
 
 
-def run_several(record: Record, start: Start, listen: Listener) -> tuple[Path, dict[str, Any]]:
+def run_several(record: Record, start: Start, listen: Emit) -> tuple[Path, dict[str, Any]]:
     """Start processes on this machine and wait for them, showing what the first of them reports.
 
     On several machines each is given the same command, and the first process of all makes the run's folder; on the
@@ -40,7 +43,7 @@ def run_several(record: Record, start: Start, listen: Listener) -> tuple[Path, d
     from torch.distributed.elastic.rendezvous import RendezvousError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    from golfzoo.loggers import check_loggers
+    from golfzoo.running.loggers import check_loggers
 
     alone = start.nodes == 1
     if alone:  # of several machines only one has the loggers, and which is not known yet
@@ -66,7 +69,9 @@ def run_several(record: Record, start: Start, listen: Listener) -> tuple[Path, d
     )
     with follow(desk if alone else desk / "folder", listen), nullcontext() if alone else _heartbeat(start, here, desk):
         try:
-            elastic_launch(config, sys.executable)("-u", "-m", "golfzoo.elastic", str(desk), *(["fresh"] * start.fresh))
+            elastic_launch(config, sys.executable)(
+                "-u", "-m", "golfzoo.running.elastic", str(desk), *(["fresh"] * start.fresh)
+            )
         except SignalException as stopped:
             raise Interrupted(int(stopped.sigval)) from None
         except ChildFailedError as error:
@@ -131,7 +136,7 @@ def worker_main(desk: Path, fresh: bool) -> None:
     from torch.distributed.elastic.multiprocessing.errors import record as report_errors
 
     from golfzoo.engine.distributed import join
-    from golfzoo.worker import work
+    from golfzoo.running.worker import work
     from golfzoo.zoo import discover
 
     @report_errors
@@ -172,7 +177,7 @@ def _agree(desk: Path, record: Record, world: Any) -> Path:
 
 
 @contextmanager
-def follow(folder: Path, listen: Listener) -> Iterator[None]:
+def follow(folder: Path, listen: Emit) -> Iterator[None]:
     """Pass on the events of a run in a folder, or in the folder that a file will name, from a thread: the launcher
     needs the main one. Events that are there already are old."""
     done = threading.Event()

@@ -12,28 +12,30 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from golfzoo.cache import Cache, Fingerprints
 from golfzoo.corpus.check import fingerprint
 from golfzoo.engine.artifact import decode_model
 from golfzoo.engine.data import data_paths
+from golfzoo.engine.describe import Emit
 from golfzoo.engine.distributed import World
 from golfzoo.engine.errors import Interrupted, RunError
-from golfzoo.engine.parts import Parts, bind, namespace
+from golfzoo.engine.parts import namespace
 from golfzoo.engine.run import run, score_only
 from golfzoo.errors import UsageError
-from golfzoo.folder import RESULT_SCHEMA, describe_components, describe_environment, write_json
-from golfzoo.keep import Journal, KeptStages, Listener, Stop
-from golfzoo.loggers import Loggers
-from golfzoo.pack import code_hashes, pack_code
 from golfzoo.record import Record
+from golfzoo.results import write_json
+from golfzoo.running.cache import Cache, Fingerprints
+from golfzoo.running.folder import RESULT_SCHEMA, describe_components, describe_environment
+from golfzoo.running.journal import Journal
+from golfzoo.running.kept_stages import KeptStages
+from golfzoo.running.loggers import Loggers
+from golfzoo.running.signals import Stop
+from golfzoo.shipping.code import code_hashes, pack_code
 
 # How gloo and NCCL say that another process is gone.
 _LOST = re.compile("Connection (closed|reset) by peer|Broken pipe|ncclRemoteError|Socket Timeout")
 
 
-def work(
-    record: Record, folder: Path, world: World, listen: Listener | None = None, fresh: bool = False
-) -> dict[str, Any]:
+def work(record: Record, folder: Path, world: World, listen: Emit | None = None, fresh: bool = False) -> dict[str, Any]:
     """Run a resolved record in this process, and leave a result.json whatever happens. Returns the result.
 
     A run that was interrupted goes on where its last checkpoint was made. `fresh`: take nothing over from other runs.
@@ -68,7 +70,7 @@ def work(
             prints = Fingerprints(record, result["dataset"], device, world.size)
             stages = KeptStages(folder, world.rank, Cache(), prints, journal, stop, fresh)
             try:
-                result |= run(plan, bind_parts(record), world, folder, len(pack_code(record)), stages, journal.emit)
+                result |= run(plan, record.bind(), world, folder, len(pack_code(record)), stages, journal.emit)
             finally:
                 stages.finish_writing()
             stages.completed()
@@ -105,9 +107,9 @@ def _environment_before(folder: Path) -> dict[str, Any]:
         return {}
 
 
-def score(record: Record, path: Path, is_artifact: bool, world: World, listen: Listener) -> dict[str, Any]:
+def score(record: Record, path: Path, is_artifact: bool, world: World, listen: Emit) -> dict[str, Any]:
     """Score an artifact, or weights in a file, as the record says."""
-    parts = bind_parts(record)
+    parts = record.bind()
 
     def read_state(template: dict[str, torch.Tensor], roles: dict[str, str]) -> dict[str, torch.Tensor]:
         if not is_artifact:
@@ -132,8 +134,3 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise RunError(f"{path}: must hold a dict of name -> tensor")
     return state
-
-
-def bind_parts(record: Record) -> Parts:
-    """Import the record's components and bind them to their options."""
-    return bind(record.tables, {kind: entry.load() for kind, entry in record.entries.items()})

@@ -19,8 +19,8 @@ from typing import Any
 
 from golfzoo.corpus.check import list_datasets
 from golfzoo.engine.data import data_root
-from golfzoo.launch import cores, driver_has_cuda, has_cuda
-from golfzoo.pair import all_reduce
+from golfzoo.machine.all_reduce import all_reduce
+from golfzoo.machine.devices import cores, driver_has_cuda, has_cuda
 from golfzoo.zoo import discover
 
 

@@ -1,11 +1,8 @@
 """Starting a run: what is asked for, whether it can start, and a run in this process. Several are elastic.py's."""
 
-import ctypes
-import importlib.util
 import json
 import os
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,41 +10,13 @@ from typing import Any
 
 from golfzoo.corpus.check import check_inputs, how_to_get
 from golfzoo.engine.data import data_paths, data_root
+from golfzoo.engine.describe import Emit
 from golfzoo.engine.errors import DataError, RunError
 from golfzoo.engine.parts import namespace
 from golfzoo.errors import UsageError
-from golfzoo.folder import make_folder
 from golfzoo.record import Record
 from golfzoo.results import read_status
-
-Listener = Callable[[dict[str, Any]], None]
-
-
-def has_cuda() -> bool:
-    """Whether there is a CUDA device and a torch that was built for one. Importing torch to find out takes seconds."""
-    torch = importlib.util.find_spec("torch")
-    version = Path(torch.origin).with_name("version.py") if torch and torch.origin else None
-    built_without = version and version.exists() and re.search(r"^cuda\b.*= None", version.read_text(), re.MULTILINE)
-    return not built_without and driver_has_cuda()
-
-
-def driver_has_cuda() -> bool:
-    """Whether the driver has a CUDA device, for whatever torch there is."""
-    try:
-        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-        count = ctypes.c_int(0)
-        return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
-    except (OSError, AttributeError):
-        return False
-
-
-def device_name() -> str:
-    """What results and fingerprints call the device that processes here compute on."""
-    if not has_cuda():
-        return "cpu"
-    import torch
-
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+from golfzoo.running.folder import make_folder
 
 
 def joined_rank() -> int | None:
@@ -68,10 +37,6 @@ def joined_rank() -> int | None:
             "MASTER_PORT": slurm.get("MASTER_PORT", str(port)),
         }
     return int(os.environ["RANK"]) if {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys() else None
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def prepare_data(record: Record, say: Callable[[str], None]) -> None:
@@ -99,10 +64,10 @@ def check_processes(record: Record, num_processes: int) -> None:
         raise UsageError(f"{record.path}: {error}") from None
 
 
-def score_file(record: Record, path: Path, is_artifact: bool, listen: Listener) -> dict[str, Any]:
+def score_file(record: Record, path: Path, is_artifact: bool, listen: Emit) -> dict[str, Any]:
     """Score an artifact, or weights, in this process."""
     from golfzoo.engine.distributed import join
-    from golfzoo.worker import score
+    from golfzoo.running.worker import score
 
     with join(record.tables["train"]["precision"]) as world:
         return score(record, path, is_artifact, world, listen)
@@ -144,11 +109,11 @@ class Start:
         return self.resume or make_folder(record, self.out)
 
 
-def run_here(record: Record, start: Start, listen: Listener) -> tuple[Path, dict[str, Any]]:
+def run_here(record: Record, start: Start, listen: Emit) -> tuple[Path, dict[str, Any]]:
     """Run in this process: alone, or as one of those that torchrun started. The first process makes the folder."""
     from golfzoo.engine.distributed import join
-    from golfzoo.loggers import check_loggers
-    from golfzoo.worker import work
+    from golfzoo.running.loggers import check_loggers
+    from golfzoo.running.worker import work
 
     if not joined_rank():
         check_loggers(record)

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from golfzoo.ablate import Cell, Grid, by_training, make_cell, run_folders
 from golfzoo.errors import UsageError
-from golfzoo.folder import write_json
+from golfzoo.results import write_json
+from golfzoo.studies.ablate import Cell, Grid, by_training, make_cell, run_folders
 from golfzoo.zoo import discover
 
 _JOBS = "jobs.json"

@@ -1,6 +1,10 @@
 """Events as lines of text: log.txt, output into a pipe, and a submission's own output."""
 
+from collections.abc import Callable
 from typing import Any
+
+Emit = Callable[[dict[str, Any]], None]
+"""Takes an event: a line of metrics.jsonl, as a dict with at least "event"."""
 
 
 def describe(event: dict[str, Any]) -> str | None:

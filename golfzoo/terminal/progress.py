@@ -1,14 +1,12 @@
-"""What a person sees of a run: a progress line and tables on a terminal, plain lines into a pipe or file."""
+"""What a person sees of a run while it runs: a progress line on a terminal, plain lines into a pipe or file."""
 
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from golfzoo.engine.lines import describe
+from golfzoo.engine.describe import describe
+from golfzoo.terminal.tables import make_console
 
 
 class Display:
@@ -79,29 +77,6 @@ class Display:
             f"step {step} of {self.train['iterations']}  loss {event['loss']:.4f}  {1000 * per_step:,.0f} ms/step  "
             f"{self.train['batch_tokens'] / per_step:,.0f} tok/s  {_duration(left)} left",
         )
-
-
-class _Patient(Console):
-    """`golfzoo run ... | head`: who read our output has seen enough, and what was begun is finished all the same."""
-
-    def on_broken_pipe(self) -> None:
-        with suppress(SystemExit):
-            super().on_broken_pipe()
-
-
-def make_console(quiet: bool = False) -> Console:
-    """The terminal, or, where the output goes elsewhere, lines that are as long as they need to be."""
-    console = _Patient(highlight=False, soft_wrap=True, quiet=quiet)
-    return console if console.is_terminal else _Patient(highlight=False, quiet=quiet, width=1000)
-
-
-def left_out(console: Console, widths: Mapping[str, int], least: Iterable[str]) -> list[str]:
-    """The columns that a table has no room for on a narrow terminal: of `least`, in its order, as many as it takes."""
-    hidden: list[str] = []
-    for column in least if console.is_terminal else ():
-        if sum(width + 3 for name, width in widths.items() if name not in hidden) + 1 > console.width:
-            hidden.append(column)
-    return hidden
 
 
 def _duration(seconds: float) -> str:

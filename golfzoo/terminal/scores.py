@@ -1,9 +1,6 @@
-"""Results as a person reads them: tables on a terminal, plain columns elsewhere."""
+"""Scores, verdicts and comparisons as a person reads them."""
 
-import shutil
-import time
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from rich.box import ROUNDED
@@ -11,113 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from golfzoo.cache import Entry as Kept
-from golfzoo.display import left_out, make_console
+from golfzoo.terminal.tables import make_console, or_unknown, show_table
 from golfzoo.verify.verdict import MEANINGS, Verdict
-
-_FILES_SHOWN = 24
-_NAME_WIDTH = 24  # a longer name may be folded to it, where that saves a column
-
-
-def make_table(console: Console, title: str, header: list[str], rows: Iterable[Iterable[object]]) -> Table:
-    """A table whose first column is text and whose others are figures; without lines where it is not for a terminal."""
-    table = Table(title=title or None, title_justify="left", box=ROUNDED if console.is_terminal else None)
-    for number, name in enumerate(header):
-        table.add_column(name, justify="right" if number else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(escape(_written(cell)) for cell in row))
-    return table
-
-
-def show_table(console: Console, title: str, header: list[str], rows: list[list[Any]], least: Iterable[str]) -> None:
-    """Print a table. Its names may be folded, its figures never: a terminal that is too narrow is shown fewer columns,
-    without those of `least` in their order, and told so."""
-    cells = list(zip(header, *(map(_written, row) for row in rows), strict=True))
-    widths = {column[0]: max(map(len, column)) for column in cells}
-    longest_word = max((len(word) for name in cells[0] for word in name.split()), default=0)
-    hidden = left_out(console, widths | {header[0]: min(longest_word, _NAME_WIDTH)}, least)
-    kept = [number for number, name in enumerate(header) if name not in hidden]
-    table = make_table(console, title, [header[number] for number in kept], [[row[i] for i in kept] for row in rows])
-    for column, number in list(zip(table.columns, kept, strict=True))[1:]:
-        column.no_wrap, column.min_width = True, widths[header[number]]
-    console.print(table)
-    if hidden:
-        console.print(f"Too narrow for {', '.join(hidden)}; --json has them.", markup=False)
-
-
-def _written(cell: object) -> str:
-    return f"{cell:,}" if isinstance(cell, int) else str(cell)
-
-
-def show_sizes(measured: dict[str, Any]) -> None:
-    """What `golfzoo size` prints."""
-    console = make_console()
-    groups, size = measured["groups"], measured["bytes"]
-    columns = ["parameters", "raw", "quantized", "compressed", "entropy"]
-    rows = [[row["name"], *(row[column] if row[column] is not None else "-" for column in columns)] for row in groups]
-    totals = [sum(row[column] or 0 for row in groups) or "-" for column in columns]
-    bits = [f"{8 * row['compressed'] / row['parameters']:.2f}" if row["compressed"] else "-" for row in groups]
-    if size["model"]:
-        rows.append(["rest of the file", "-", "-", "-", measured["rest"]["model"], "-"])
-        totals[3] = size["model"]
-        bits += ["-", f"{8 * size['model'] / totals[0]:.2f}"]
-    rows.append(["model" if size["model"] else "all of them", *totals])
-    bits += ["-"] * (len(rows) - len(bits))
-    with_bits = [[*row, bit] for row, bit in zip(rows, bits, strict=True)]
-    least = ["raw", "entropy", "quantized", "bits/weight", "parameters"]
-    show_table(console, "Tensors, in bytes", ["group", *columns, "bits/weight"], with_bits, least)
-    modules: list[list[Any]] = [
-        *map(list, sorted(measured["modules"].items(), key=lambda item: -item[1])),
-        ["loader, record, what modules share", measured["rest"]["code"]],
-        ["code", size["code"]],
-    ]
-    show_table(console, "Code, in bytes of train_gpt.py", ["module", "costs"], modules, [])
-    uncounted = "" if size["total"] > size["model"] + size["code"] else "  (not counted)"
-    print(f"model      {size['model']:>12,}" if size["model"] else "model                 -  (no artifact yet)")
-    print(f"code       {size['code']:>12,}")
-    print(f"tokenizer  {size['tokenizer']:>12,}{uncounted}")
-    print(f"total      {size['total']:>12,} of {size['limit']:,}")
-    print(f"headroom   {measured['headroom']:>12,}")
-
-
-def show_fetch_plan(console: Console, plan: Any, root: Path) -> None:
-    """What `golfzoo data fetch` prints before it fetches: single files while they are few, else counts."""
-    rows = [
-        [item.remote.name, "?" if item.remote.size is None else item.remote.size, item.state] for item in plan.items
-    ]
-    if len(rows) > _FILES_SHOWN:
-        rows = [
-            [f"{len(group)} files", sum(item.remote.size or 0 for item in group), state]
-            for state in ("there", "damaged", "missing")
-            if (group := [item for item in plan.items if item.state == state])
-        ]
-    console.print(f"{plan.folder}, from {plan.origin.name}", markup=False)
-    console.print(make_table(console, "", ["file", "bytes", "state"], rows))
-    there = root
-    while not there.exists():
-        there = there.parent
-    free = shutil.disk_usage(there).free
-    console.print(f"to fetch: {len(plan.wanted)} files, {plan.num_bytes:,} bytes; free: {free:,} bytes", markup=False)
-
-
-def show_cache(root: Path, entries: list[Kept]) -> None:
-    """What `golfzoo cache list` prints."""
-    console = make_console()
-    rows = [
-        [entry.stage, entry.facts.get("record", ""), entry.size, _ago(entry.used), entry.facts.get("from", "")]
-        for entry in entries
-    ]
-    console.print(str(root), markup=False)
-    console.print(make_table(console, "", ["stage", "record", "bytes", "last used", "from"], rows))
-    console.print(f"{len(entries)} results, {sum(entry.size for entry in entries) / 1e6:,.1f} MB")
-
-
-def _ago(moment: float) -> str:
-    seconds = time.time() - moment
-    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * size:
-            return f"{int(seconds / size)} {unit} ago"
-    return "just now"
 
 
 def show_verdicts(verdicts: list[Verdict], notes: list[str]) -> None:
@@ -196,22 +88,6 @@ def _judgement(report: dict[str, Any]) -> Iterable[str]:
             )
 
 
-def show_plan(folder: Path, plan: dict[str, Any]) -> None:
-    """What `golfzoo ablate --list` prints."""
-    console = make_console()
-    rows = []
-    for cell in plan["cells"]:
-        guess = cell["estimate"]
-        train = "known" if "train" in cell["known"] else _or_unknown(guess["train"], "{:,.0f} s")
-        there = "yes" if cell["status"] == "completed" else cell["status"]
-        sizes = _or_unknown(guess["bytes"], "{:,}")
-        rows.append([cell["name"], str(cell["seed"]), there, train, _or_unknown(guess["eval"], "{:,.0f} s"), sizes])
-    header = ["cell", "seed", "there?", "training", "scoring", "bytes"]
-    console.print(str(folder), markup=False)
-    show_table(console, "", header, rows, ["bytes", "scoring", "training"])
-    console.print('"known": taken over from an earlier run. "?": no run on this machine tells yet.', markup=False)
-
-
 def show_ablation(rows: list[dict[str, Any]]) -> None:
     """What `golfzoo ablate` prints at the end."""
     console = make_console()
@@ -240,11 +116,7 @@ def difference_of(row: dict[str, Any]) -> str:
 
 
 def _p_of(row: dict[str, Any]) -> str:
-    return _or_unknown(row.get("p_holm"), "{:.2g}", "-")
-
-
-def _or_unknown(value: float | None, form: str, unknown: str = "?") -> str:
-    return unknown if value is None else form.format(value)
+    return or_unknown(row.get("p_holm"), "{:.2g}", "-")
 
 
 def show_result(console: Console, result: dict[str, Any], published: dict[str, Any] | None) -> None:

@@ -1,0 +1,1 @@
+"""This machine: its devices, what a record costs on it, what is broken."""

@@ -1,0 +1,1 @@
+"""A run on this machine or on several: started, followed, kept, resumed."""

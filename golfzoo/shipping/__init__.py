@@ -1,0 +1,1 @@
+"""What a submission is: its code in one file, its sizes, its folder."""
