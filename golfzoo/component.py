@@ -1,16 +1,15 @@
 """Component: what a plugin registers, as data. Nothing heavy is imported until a record uses it."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from golfzoo.config import Config
+from golfzoo.engine.kinds import KINDS
 
-KINDS = ("architecture", "optimizer", "quantizer", "compressor", "adaptor", "logger")
-"""The kinds of component, which are also the names of their tables in a record. Of loggers it may have several, as
-[[loggers]]."""
-
-OPTIONAL_KINDS = ("adaptor",)
-"""Kinds that a record may leave out, or switch off with `use = "none"`."""
+API = 1
+"""What golfzoo asks of components, and gives them: the number of the contract in hookspecs.py."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -20,13 +19,15 @@ _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 class Component:
     """One thing that a record can name after `use =`.
 
-    kind     one of KINDS
+    kind     one of engine.kinds.KINDS
     name     what the record writes; small letters, digits, underscores; unique within its kind
     config   the Config class of its table
     target   "package.module:callable", imported only when a run uses it. It is called as hookspecs.py says for its
              kind, with a plain namespace that holds the config's values.
     summary  one line for `golfzoo plugins`
     extra    the extra of its distribution that its body needs, where it needs one
+    small    options that make it small enough for a CPU: the cpu profile lays them over the record, and tests use them
+    api      the contract that it keeps to
     """
 
     kind: str
@@ -35,10 +36,14 @@ class Component:
     target: str
     summary: str
     extra: str = ""
+    small: Mapping[str, Any] = field(default_factory=dict)
+    api: int = API
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"component {self.name!r}: kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
+        if self.api != API:
+            raise ValueError(f"{self.kind} {self.name!r}: keeps to api {self.api}, and this golfzoo offers {API}")
         if not _NAME.fullmatch(self.name) or self.name == "none":
             raise ValueError(f"{self.kind} name must be small letters, digits, underscores, got {self.name!r}")
         if not (isinstance(self.config, type) and issubclass(self.config, Config)):
@@ -47,8 +52,10 @@ class Component:
             raise ValueError(
                 f"{self.kind} {self.name!r}: target must read 'package.module:callable', got {self.target!r}"
             )
-        for option, field in self.config.model_fields.items():
-            if not field.description or field.is_required():
+        for option, declared in self.config.model_fields.items():
+            if not declared.description or declared.is_required():
                 raise ValueError(
                     f"{self.kind} {self.name!r}: option {option!r} needs a default and a help: use golfzoo.option"
                 )
+        if unknown := sorted(self.small.keys() - self.config.model_fields.keys()):
+            raise ValueError(f"{self.kind} {self.name!r}: small has {unknown[0]!r}, which is none of its options")

@@ -20,10 +20,12 @@ hookimpl = pluggy.HookimplMarker("golfzoo")
 def golfzoo_architectures() -> list[Component]:
     """Language models. Target: `(config, vocab_size) -> nn.Module`, initialised from torch's seeded generator.
 
-    forward(input_ids, target_ids)   both (batch, time) int64; returns the negative log-likelihood of each target in
-                                     nats, (batch, time) float32. Position t may depend on input_ids[:, :t+1] only.
+    forward(input_ids)               (batch, time) int64 -> logits (batch, time, vocab_size), floating point. Position t
+                                     may depend on input_ids[:, :t+1] only. The engine makes them float32, normalizes
+                                     them and looks the targets up: a model never sees what it is scored on.
     parameter_roles()                role of every parameter
-    logits(input_ids)                optional, for quantizers that need "fisher": (batch, time, vocab_size)
+    training_loss(input_ids, target_ids)   optional, for training alone (auxiliary losses, fused kernels): nats of each
+                                     target, (batch, time)
 
     Adaptors attach to linear layers, by the last part of their names: c_q, c_v, lm_head where nothing else is said.
     """
@@ -47,13 +49,14 @@ def golfzoo_quantizers() -> list[Component]:
 
     layout(state, roles)             dict of name -> tensor on the meta device: what quantize will return, told from
                                      shapes alone. The artifact stores no names or shapes; this is where they come from.
-    quantize(state, roles)           (tensors, metadata): a dict of tensors as laid out, and a small dict of JSON values
+    quantize(state, roles, calibration, knob)   (tensors, metadata): a dict of tensors as laid out, and a small dict of
+                                     JSON values. `calibration` is {} and `knob` None for one that asks for neither
     dequantize(tensors, metadata)    a state to load into the model; the same bits on every machine
     needs                            optional: a dict of "hessian", "fisher" -> number of training tokens. What
-                                     engine/calibrate.py then collects is a third argument of quantize.
-    knob                             optional: a positive float that quantize goes by; more of it is fewer bytes.
-                                     [size] fit sets it.
-    draft                            optional: while True, quantize may give a quicker result of nearly the same size
+                                     engine/calibrate.py then collects is the calibration.
+    knob                             optional: where the knob starts, a positive float that quantize goes by; more of it
+                                     is fewer bytes. [size] fit moves it.
+    draft(state, roles, calibration, knob)      optional: as quantize, a quicker result of nearly the same size
     """
 
 
@@ -81,9 +84,9 @@ def golfzoo_adaptors() -> list[Component]:
     start(model, lanes)              attach to the model's linear layers, with room for `lanes` documents at once. With
                                      nothing learned, the model must compute exactly what it computed before.
     reset()                          forget everything: the lanes get new documents
-    learn(nll, scored)               nll (batch, time), with its graph: the losses of the forward that was just scored;
-                                     scored (batch, time) bool: the positions scored in it, False for documents that
-                                     have ended. Row i is lane i; `batch` shrinks as documents end.
+    learn(nll, scored)               nll (batch, time), with its graph: the engine's losses of the forward just scored;
+                                     scored (batch, time) bool: the positions to learn from, those that were scored in
+                                     it in documents that go on. Row i is lane i; `batch` shrinks as documents end.
     finish()                         detach, leaving the model as it was
     """
 

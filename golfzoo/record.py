@@ -12,15 +12,18 @@ from typing import Any
 import tomli
 import tomli_w
 
-from golfzoo.component import KINDS, OPTIONAL_KINDS
 from golfzoo.config import suggest
-from golfzoo.engine.parts import Parts, bind
+from golfzoo.engine.components import bind, options_of
+from golfzoo.engine.kinds import KINDS, Kind
 from golfzoo.errors import PluginError, RecordError
 from golfzoo.tables import TABLES
 from golfzoo.zoo import Entry, Zoo
 
-# The order in which a resolved record writes its tables.
-_ORDER = ("record", "data", "train", "architecture", "optimizer", "quantizer", "compressor", "eval", "adaptor", "size")
+_SINGLE = [kind for kind in KINDS.values() if not kind.many]
+_MANY = [kind for kind in KINDS.values() if kind.many]
+
+# The order in which a resolved record writes its tables: the components between how they are trained and how scored.
+_ORDER = ["record", "data", "train", *(kind.table for kind in _SINGLE), "eval", "size"]
 
 
 @dataclass(frozen=True)
@@ -29,15 +32,15 @@ class Record:
 
     tables   table name -> every option of it; for a component also "use"
     entries  kind -> the component that its table names; a kind that is switched off is absent
+    lists    kind -> a component and its table, as above, for each of its [[tables]]
     notes    what was done to the record on the way, for the user to read
-    loggers  a component and its table, as above, for each of [[loggers]]; apart, because no result depends on them
     """
 
     path: str
     tables: dict[str, dict[str, Any]]
     entries: dict[str, Entry]
+    lists: dict[str, list[tuple[Entry, dict[str, Any]]]]
     notes: list[str]
-    loggers: list[tuple[Entry, dict[str, Any]]]
 
     @property
     def name(self) -> str:
@@ -47,12 +50,16 @@ class Record:
     def profile(self) -> str:
         return str(self.tables["record"]["profile"])
 
-    def to_toml(self) -> str:
-        loggers = [table for _, table in self.loggers]
-        return tomli_w.dumps(without_none({**self.tables, "loggers": loggers or None}))
+    def used(self) -> list[tuple[str, Entry]]:
+        """Kind and component of everything that the record names."""
+        return [*self.entries.items(), *((kind, entry) for kind, found in self.lists.items() for entry, _ in found)]
 
-    def bind(self) -> Parts:
-        """Import its components and bind them to their options."""
+    def to_toml(self) -> str:
+        lists = {KINDS[kind].table: [table for _, table in found] or None for kind, found in self.lists.items()}
+        return tomli_w.dumps(without_none({**self.tables, **lists}))
+
+    def bind(self) -> Any:
+        """Import its components and bind them to their options, as engine.components.bind says."""
         return bind(self.tables, {kind: entry.load() for kind, entry in self.entries.items()})
 
 
@@ -64,30 +71,69 @@ def load_record(path: str, zoo: Zoo, overrides: tuple[str, ...] = (), profile: s
     tables = _parse(path)
     profiles = tables.pop("profiles", {})
     problems: list[str] = []
-    notes: list[str] = []
-    if profile != "none":
-        if not isinstance(profiles, dict) or not isinstance(profiles.get(profile), dict):
-            raise RecordError(f"{path}: has no profile {profile!r}{suggest(profile, profiles)}")
-        notes += lay_over(tables, profiles[profile])
-        if isinstance(tables.get("record"), dict):
-            tables["record"]["profile"] = profile
-    # A component first, and then its options, in whatever order they were given.
-    for override in sorted(overrides, key=lambda text: not text.partition("=")[0].strip().endswith(".use")):
+    changes, small = _read_profile(path, profile, profiles) if profile != "none" else ([], False)
+    for override in overrides:
         try:
-            notes += lay_over(tables, parse_override(override))
+            changes.append(parse_override(override))
         except RecordError as error:
             problems.append(f"override {override!r}: {error}")
+    # Components first, in whatever order they were given; then what makes them small; and then their options.
+    notes = [note for change in changes for note in lay_over(tables, _only_uses(change))]
+    if small:
+        _make_small(tables, zoo)
+    notes += [note for change in changes for note in lay_over(tables, change)]
+    if profile != "none" and isinstance(tables.get("record"), dict):
+        tables["record"]["profile"] = profile
     resolved, entries = _resolve(path, tables, zoo, problems)
-    loggers = _resolve_loggers(path, tables.get("loggers", []), zoo, problems)
+    lists = {kind.name: _resolve_list(path, tables.get(kind.table, []), kind, zoo, problems) for kind in _MANY}
     if problems:
         raise RecordError("\n".join(problems))
-    return Record(path, resolved, entries, notes, loggers)
+    return Record(path, resolved, entries, lists, notes)
 
 
 def profile_names(path: str) -> list[str]:
-    """The names of the profiles in a record."""
-    profiles = _parse(path).get("profiles", {})
-    return sorted(profiles) if isinstance(profiles, dict) else []
+    """The names of the profiles that may be laid over a record: its own, and those in files. A record that is resolved
+    already has had its profile."""
+    tables = _parse(path)
+    table, own = tables.get("record"), tables.get("profiles", {})
+    if isinstance(table, dict) and "profile" in table:
+        return []
+    return sorted({*(own if isinstance(own, dict) else ()), *_profile_files(path)})
+
+
+def _profile_files(path: str) -> dict[str, Path]:
+    """Name -> profiles/<name>.toml, beside a record or beside records/ in a folder above it; the nearest counts."""
+    found: dict[str, Path] = {}
+    for folder in Path(path).absolute().parents:
+        for file in sorted([*folder.glob("profiles/*.toml"), *folder.glob("records/profiles/*.toml")]):
+            found.setdefault(file.stem, file)
+    return found
+
+
+def _read_profile(path: str, name: str, own: Any) -> tuple[list[dict[str, Any]], bool]:
+    """What a profile changes: its file, and then what the record itself says under that name. The second is whether
+    components should be made small."""
+    files, own = _profile_files(path), own if isinstance(own, dict) else {}
+    if name not in files and not isinstance(own.get(name), dict):
+        raise RecordError(f"{path}: has no profile {name!r}{suggest(name, {*files, *own})}")
+    changes = [_parse(str(files[name]))] if name in files else []
+    changes += [dict(own[name])] if isinstance(own.get(name), dict) else []
+    small = [change.pop("small") for change in changes if "small" in change]
+    return changes, bool(small and small[-1])
+
+
+def _only_uses(change: dict[str, Any]) -> dict[str, Any]:
+    """A change, as far as it names components."""
+    return {key: {"use": value["use"]} for key, value in change.items() if isinstance(value, dict) and "use" in value}
+
+
+def _make_small(tables: dict[str, Any], zoo: Zoo) -> None:
+    """Lay what each component calls small over the table that names it."""
+    for kind in _SINGLE:
+        table = tables.get(kind.table)
+        entry = zoo.entries.get((kind.name, str(table.get("use")))) if isinstance(table, dict) else None
+        if isinstance(table, dict) and entry is not None:
+            table.update(copy.deepcopy(dict(entry.component.small)))
 
 
 def parse_override(text: str) -> dict[str, Any]:
@@ -152,7 +198,7 @@ def _resolve(
     path: str, tables: dict[str, Any], zoo: Zoo, problems: list[str]
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Entry]]:
     """Validate every table. Problems are appended, so that all of them are reported at once."""
-    known = [*_ORDER, "loggers"]
+    known = [*_ORDER, *(kind.table for kind in _MANY)]
     problems += [f"{path}: unknown table [{name}]{suggest(name, known)}" for name in tables if name not in known]
     resolved: dict[str, dict[str, Any]] = {}
     entries: dict[str, Entry] = {}
@@ -168,11 +214,11 @@ def _resolve(
                 continue
             config, found = TABLES[name].read(table, where)
         else:
-            entry = _find_component(name, table, where, zoo, problems)
+            entry = _find_component(KINDS[name], table, where, zoo, problems)
             if entry is None:
                 continue
             entries[name] = entry
-            config, found = entry.component.config.read({k: v for k, v in table.items() if k != "use"}, where)
+            config, found = entry.component.config.read(options_of(table), where)
         problems += found
         if config is not None:
             head = {"use": table["use"]} if name in KINDS else {}
@@ -180,22 +226,24 @@ def _resolve(
     return resolved, entries
 
 
-def _resolve_loggers(path: str, tables: Any, zoo: Zoo, problems: list[str]) -> list[tuple[Entry, dict[str, Any]]]:
-    """Validate [[loggers]], of which there may be none. Problems are appended."""
+def _resolve_list(
+    path: str, tables: Any, kind: Kind, zoo: Zoo, problems: list[str]
+) -> list[tuple[Entry, dict[str, Any]]]:
+    """Validate an array of components' tables, which may be empty. Problems are appended."""
     if not _is_array(tables):
-        problems.append(f"{path}: [[loggers]]: must be an array of tables, got {tables!r}")
+        problems.append(f"{path}: {kind.label}: must be an array of tables, got {tables!r}")
         return []
-    loggers = []
+    components = []
     for number, table in enumerate(tables, start=1):
-        where = f"{path}: [[loggers]] #{number}"
-        entry = _find_component("logger", table, where, zoo, problems)
+        where = f"{path}: {kind.label} #{number}"
+        entry = _find_component(kind, table, where, zoo, problems)
         if entry is None:
             continue
-        config, found = entry.component.config.read({k: v for k, v in table.items() if k != "use"}, where)
+        config, found = entry.component.config.read(options_of(table), where)
         problems += found
         if config is not None:
-            loggers.append((entry, {"use": table["use"], **config.model_dump(mode="json")}))
-    return loggers
+            components.append((entry, {"use": table["use"], **config.model_dump(mode="json")}))
+    return components
 
 
 def _is_array(value: Any) -> bool:
@@ -203,19 +251,19 @@ def _is_array(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, dict) for item in value)
 
 
-def _find_component(kind: str, table: dict[str, Any], where: str, zoo: Zoo, problems: list[str]) -> Entry | None:
-    use = table.get("use", "none" if kind in OPTIONAL_KINDS else None)
-    if kind in OPTIONAL_KINDS and use == "none":
+def _find_component(kind: Kind, table: dict[str, Any], where: str, zoo: Zoo, problems: list[str]) -> Entry | None:
+    use = table.get("use", "none" if kind.optional else None)
+    if kind.optional and use == "none":
         extra = sorted(set(table) - {"use"})
         if extra:
             problems.append(f"{where}: is switched off, yet has {', '.join(extra)}; remove them or set `use`")
         return None
     if not isinstance(use, str):
         got = "is missing" if use is None else f"must be a string, got {use!r}"
-        problems.append(f"{where}.use: {got}; known: {', '.join(zoo.names(kind))}")
+        problems.append(f"{where}.use: {got}; known: {', '.join(zoo.names(kind.name))}")
         return None
     try:
-        return zoo.find(kind, use)
+        return zoo.find(kind.name, use)
     except PluginError as error:
         problems.append(f"{where}.use: {error}")
         return None

@@ -106,12 +106,18 @@ def read_result(folder: Path) -> dict[str, Any]:
     return _checked(result, Result, path)
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; {} where there is no such file, or something else in it."""
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
 def read_status(folder: Path) -> str:
     """The status that a run's result.json states; "" where it states none."""
-    try:
-        return str(json.loads((folder / "result.json").read_text())["status"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+    return str(read_object(folder / "result.json").get("status", ""))
 
 
 def read_submission(path: Path) -> dict[str, Any]:

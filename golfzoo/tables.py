@@ -7,8 +7,8 @@ from golfzoo.config import Config, option
 # What becomes part of a path: it cannot leave its folder.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
-# Keys of [train] that no result depends on.
-ONLY_SHOWN = ("log_every", "val_every", "checkpoint_seconds")
+NO_RESULT_DEPENDS_ON = ("train.log_every", "train.val_every", "train.checkpoint_seconds", "eval.max_seconds")
+"""Keys that say what is shown, kept or allowed, and change nothing of what is computed."""
 
 
 class Published(Config):

@@ -1,6 +1,5 @@
 """Discovery: entry points -> Zoo. The only user of a plugin manager, and of the installed distributions' metadata."""
 
-import importlib
 import importlib.metadata
 import inspect
 import traceback
@@ -10,12 +9,14 @@ from typing import Any
 import pluggy
 
 from golfzoo import hookspecs
-from golfzoo.component import KINDS, Component
+from golfzoo.component import Component
 from golfzoo.config import suggest
+from golfzoo.engine.components import load_target
+from golfzoo.engine.kinds import KINDS
 from golfzoo.errors import PluginError
 
 ENTRY_POINT_GROUP = "golfzoo"
-HOOKS = {f"golfzoo_{kind}s": kind for kind in KINDS}
+HOOKS = {kind.hook: kind.name for kind in KINDS.values()}
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,10 @@ class Entry:
     def load(self) -> Any:
         """Import what the component names. Raises PluginError where that cannot be done, and says what is missing."""
         component = self.component
-        module, _, name = component.target.partition(":")
         try:
-            return getattr(importlib.import_module(module), name)
+            return load_target(component.target)
         except (ImportError, AttributeError) as error:
-            table = f"[[{component.kind}s]]" if component.kind == "logger" else f"[{component.kind}]"
-            place = f"{table} {component.name}"
+            place = f"{KINDS[component.kind].label} {component.name}"
             if component.extra and isinstance(error, ImportError):
                 install = f"pip install '{self.distribution}[{component.extra}]'"
                 raise PluginError(f"{place}: needs the extra [{component.extra}]: {install} ({error})") from error
@@ -83,7 +82,7 @@ class Zoo:
             raise PluginError(
                 f"no {kind} {name!r}: no plugins are installed; run `pip install -e .` where golfzoo lies"
             )
-        known = [*self.names(kind), "none"] if kind == "adaptor" else self.names(kind)
+        known = [*self.names(kind), *(["none"] * KINDS[kind].optional)]
         message = f"unknown {kind} {name!r}{suggest(name, known)}"
         for problem in (problem for problem in self.problems if not problem.kind):
             message += f"\n  broken, and may own it: {problem.line}"

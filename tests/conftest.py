@@ -127,7 +127,7 @@ def install(tmp_path, monkeypatch):
     before = set(sys.modules)
     yield install_
     for name in set(sys.modules) - before:
-        if "site-" in str(getattr(sys.modules[name], "__file__", "")):
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
             del sys.modules[name]
 
 

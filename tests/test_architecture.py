@@ -55,7 +55,7 @@ def test_imports_go_one_way(path):
     if own in ("__init__", "testing"):
         return
     assert own in (*FLOORS, "engine"), f"golfzoo/{own} has no floor yet"
-    for module in imports(path):
+    for module in imports(path, at_run_time=own == "engine"):  # a type checker may know the engine's tables
         if not module.startswith("golfzoo."):
             continue
         floor = module.split(".")[1]

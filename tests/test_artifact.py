@@ -11,15 +11,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from golfzoo.engine.artifact import decode_model, encode_model, on_meta
+from golfzoo.engine.artifact import decode_model, encode_model
 from golfzoo.engine.errors import ArtifactError, RunError
 from golfzoo.engine.files import write_whole
+from golfzoo.engine.model import on_meta
+from golfzoo.engine.setup import Model
 from golfzoo_int_per_row.quantizer import IntPerRow
 from golfzoo_zlib.compressor import Zlib
 
 OPTIONS = SimpleNamespace(clip_percentile=99.99984, min_scale=1 / 127, keep_numel=64, matrix_levels=127)
 NAMES = {"quantizer": "int8", "compressor": "zlib"}
-PARTS = SimpleNamespace(
+COMPONENTS = SimpleNamespace(
     quantizer=IntPerRow(OPTIONS), compressor=Zlib(SimpleNamespace(level=9, strategy="default")), names=NAMES
 )
 
@@ -34,29 +36,34 @@ def make_state(num_tensors=4, shape=(16, 24)):
 @pytest.fixture(scope="module")
 def packed():
     state, roles = make_state()
-    tensors, metadata = PARTS.quantizer.quantize(state, roles)
-    return state, roles, tensors, encode_model(tensors, metadata, PARTS, on_meta(state), roles)
+    tensors, metadata = COMPONENTS.quantizer.quantize(state, roles, {}, None)
+    return state, roles, tensors, encode_model(tensors, metadata, COMPONENTS, Model(None, roles, on_meta(state)))
 
 
-def decode(packed, data, parts=PARTS):
+def decode(packed, data, components=COMPONENTS):
     state, roles, *_ = packed
-    return decode_model(data, parts, on_meta(state), roles, "x.golf")
+    return decode_model(data, components, Model(None, roles, on_meta(state)), "x.golf")
 
 
 def test_round_trip_is_exact(packed):
     _, _, tensors, data = packed
-    expected = PARTS.quantizer.dequantize(tensors, {})
+    expected = COMPONENTS.quantizer.dequantize(tensors, {})
     restored = decode(packed, data)
     assert list(restored) == list(expected)
     assert all(torch.equal(restored[name], expected[name]) for name in expected)
     state, roles = make_state()
-    assert encode_model(*PARTS.quantizer.quantize(state, roles), PARTS, on_meta(state), roles) == data
+    assert (
+        encode_model(
+            *COMPONENTS.quantizer.quantize(state, roles, {}, None), COMPONENTS, Model(None, roles, on_meta(state))
+        )
+        == data
+    )
 
 
 def test_smaller_than_torch_save_and_little_overhead():
     state, roles = make_state(100, (128, 130))
-    tensors, metadata = PARTS.quantizer.quantize(state, roles)
-    data = encode_model(tensors, metadata, PARTS, on_meta(state), roles)
+    tensors, metadata = COMPONENTS.quantizer.quantize(state, roles, {}, None)
+    data = encode_model(tensors, metadata, COMPONENTS, Model(None, roles, on_meta(state)))
     pickled = io.BytesIO()
     torch.save(tensors, pickled)
     assert len(data) <= len(zlib.compress(pickled.getvalue(), 9))
@@ -67,7 +74,7 @@ def test_smaller_than_torch_save_and_little_overhead():
 def test_a_quantizer_that_breaks_its_layout_is_found_at_once(packed):
     state, roles, tensors, _ = packed
     with pytest.raises(RunError, match="other tensors than it laid out: scale"):
-        encode_model({**tensors, "scale": tensors["scale"].half()}, {}, PARTS, on_meta(state), roles)
+        encode_model({**tensors, "scale": tensors["scale"].half()}, {}, COMPONENTS, Model(None, roles, on_meta(state)))
 
 
 def forge(data, header=None, payload=None):

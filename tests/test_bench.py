@@ -1,6 +1,5 @@
 """bench: the clock, the counting of operations, the piece that is scored, and figures that agree with each other."""
 
-import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -10,6 +9,7 @@ import torch
 from torch import nn
 
 from golfzoo.engine.distributed import World
+from golfzoo.engine.model import Objective
 from golfzoo.machine import bench
 from golfzoo.machine import measuring as gauges
 from golfzoo.terminal import costs
@@ -25,9 +25,8 @@ class Linear(nn.Module):
         self.embedding = nn.Embedding(vocab_size, dim)
         self.head = nn.Linear(dim, vocab_size, bias=False)
 
-    def forward(self, inputs, targets):
-        logits = self.head(self.embedding(inputs))
-        return nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
+    def forward(self, inputs):
+        return self.head(self.embedding(inputs))
 
 
 @pytest.fixture
@@ -55,7 +54,7 @@ def test_what_takes_long_is_repeated_less():
 
 
 def test_operations_of_a_linear_model_are_six_for_each_weight_and_token():
-    model, ids = Linear(24, 40), torch.zeros(3, 7, dtype=torch.int64)
+    model, ids = Objective(Linear(24, 40)), torch.zeros(3, 7, dtype=torch.int64)
     assert gauges.count_flops(model, ids, ids, ALONE) == 6 * 24 * 40 * 3 * 7
     assert all(parameter.grad is None for parameter in model.parameters())
 
@@ -69,16 +68,18 @@ def test_operations_of_the_record_s_model_follow_the_formula(resolved):
         parameter.numel() for name, parameter in model.named_parameters() if name.endswith(".weight")
     )  # the tied embedding among them: it multiplies as the head
     ids = torch.zeros(1, time, dtype=torch.int64)
-    assert gauges.count_flops(model, ids, ids, ALONE) == 6 * matrices * time + 12 * layers * dim * time * time
+    assert (
+        gauges.count_flops(Objective(model), ids, ids, ALONE) == 6 * matrices * time + 12 * layers * dim * time * time
+    )
 
 
 def test_operations_that_cannot_be_told_are_not_made_up():
     class Opaque(Linear):
-        def forward(self, inputs, targets):
+        def forward(self, inputs):
             raise RuntimeError("No available kernel")
 
     ids = torch.zeros(1, 2, dtype=torch.int64)
-    assert gauges.count_flops(Opaque(2, 3), ids, ids, ALONE) is None
+    assert gauges.count_flops(Objective(Opaque(2, 3)), ids, ids, ALONE) is None
     training = bench.describe_training([1.0], SimpleNamespace(batch_tokens=8, seq_len=4), None, 1e9)
     assert training["share_of_peak"] is training["flops_per_step"] is None
 
@@ -106,7 +107,7 @@ def test_more_than_the_peak_is_said_to_be_noise():
 
 
 def test_the_seconds_of_the_record_or_of_the_challenge_are_what_is_bought(resolved):
-    from golfzoo.engine.parts import namespace
+    from golfzoo.engine.components import namespace
 
     plan = namespace(resolved.tables)
     limits = bench.within_limits([2.0, 9.0, 1.0], 100, [0.5], 10_000, plan)
@@ -119,10 +120,10 @@ def test_the_seconds_of_the_record_or_of_the_challenge_are_what_is_bought(resolv
 
 @pytest.fixture
 def text(resolved):
-    from golfzoo.engine.parts import namespace
-    from golfzoo.engine.run import open_text
+    from golfzoo.engine.components import namespace
+    from golfzoo.engine.setup import set_up
 
-    return open_text(namespace(resolved.tables))[1]
+    return set_up(namespace(resolved.tables), resolved.bind(), ALONE).validation
 
 
 def documents_of(text):
@@ -131,8 +132,8 @@ def documents_of(text):
 
 
 def test_a_piece_is_documents_of_like_length_cut_to_shares(text):
-    walk = SimpleNamespace(isolate_documents=True, stride=8, batch_sequences=2)
-    piece = gauges.piece_of(text, walk, 256)
+    windowing = SimpleNamespace(isolate_documents=True, stride=8, batch_sequences=2)
+    piece = gauges.piece_of(text, windowing, 256)
     whole, cut = documents_of(text), documents_of(piece)
     assert len(cut) == 4  # two groups of two: 256 tokens are two times two documents of eight chunks
     assert all(len(document) <= 64 for document in cut)
@@ -142,21 +143,17 @@ def test_a_piece_is_documents_of_like_length_cut_to_shares(text):
 
 
 def test_a_piece_of_a_text_that_is_not_cut_at_documents_is_its_beginning_in_full_batches(text):
-    walk = SimpleNamespace(isolate_documents=False, stride=16, batch_sequences=3)
-    piece = gauges.piece_of(text, walk, 100)
+    windowing = SimpleNamespace(isolate_documents=False, stride=16, batch_sequences=3)
+    piece = gauges.piece_of(text, windowing, 100)
     assert piece.num_targets == 96
     assert np.array_equal(piece.tokens, text.tokens[:97])
-    assert gauges.piece_of(text, walk, 1).num_targets == 48
-    assert gauges.piece_of(text, walk, 10**9).num_targets == text.num_targets
+    assert gauges.piece_of(text, windowing, 1).num_targets == 48
+    assert gauges.piece_of(text, windowing, 10**9).num_targets == text.num_targets
 
 
 def test_a_quantizer_that_needs_calibration_gets_it_and_its_seconds(resolved):
-    from golfzoo.engine.artifact import on_meta
-    from golfzoo.engine.batches import TrainingText
-    from golfzoo.engine.data import data_paths
-    from golfzoo.engine.model import build_model
-    from golfzoo.engine.parts import namespace
-    from golfzoo.engine.run import open_text
+    from golfzoo.engine.components import namespace
+    from golfzoo.engine.setup import set_up, set_up_training
 
     class Needy:
         needs = {"hessian": 128}  # noqa: RUF012
@@ -164,18 +161,18 @@ def test_a_quantizer_that_needs_calibration_gets_it_and_its_seconds(resolved):
         def __init__(self, inner):
             self.layout, self.dequantize, self.inner = inner.layout, inner.dequantize, inner
 
-        def quantize(self, state, roles, statistics):
-            assert any(name.startswith("hessian/") for name in statistics)
-            return self.inner.quantize(state, roles)
+        def quantize(self, state, roles, calibration, knob):
+            assert any(name.startswith("hessian/") for name in calibration)
+            return self.inner.quantize(state, roles, {}, knob)
 
-    plan, parts = namespace(resolved.tables), resolved.bind()
-    tokenizer, _ = open_text(plan)
-    model, roles = build_model(parts.architecture, tokenizer.vocab_size, ALONE)
+    components = resolved.bind()
+    components.quantizer = Needy(components.quantizer)
+    setup = set_up(namespace(resolved.tables), components, ALONE)
     stages = bench.time_stages(
-        model, roles, on_meta(model.state_dict()), dataclasses.replace(parts, quantizer=Needy(parts.quantizer)),
-        TrainingText(data_paths(plan.data)[0], tokenizer, plan.train, ALONE), plan, ALONE,
+        setup,
+        set_up_training(setup),
         lambda what, work, warmups: gauges.time_repeated(work, 1, warmups, ALONE.synchronize),
-    )  # fmt: skip
+    )
     assert list(stages) == ["calibrate", "quantize", "compress", "load"]
 
 

@@ -5,12 +5,18 @@ import os
 import re
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
+from golfzoo.engine.kinds import kinds_of
+from golfzoo.engine.stages import STAGES
+from golfzoo.engine.store import StageRunner
 from golfzoo.record import load_record
-from golfzoo.running.cache import STAGES, Cache, Fingerprints
+from golfzoo.running import cache as cache_module
+from golfzoo.running.cache import Cache
+from golfzoo.running.fingerprints import Fingerprints
 
 PLUGIN = """
 from golfzoo import Component, Config, hookimpl, option
@@ -57,13 +63,13 @@ def prints(record, zoo, overrides=(), dataset=None, device="cpu", processes=1):
         ("train.checkpoint_seconds=5", ""),
         ("train.val_every=0", ""),
         ("size.limit_bytes=1000", ""),
-        ("train.seed=2", "train quantize compress eval"),
-        ("train.iterations=11", "train quantize compress"),
-        ("architecture.qk_gain_init=1.4", "train quantize compress roundtrip eval"),
-        ("optimizer.momentum=0.9", "train quantize compress"),
-        ("quantizer.use=int6", "quantize compress"),
-        ("quantizer.keep_numel=100", "quantize compress"),
-        ("compressor.use=brotli", "compress"),
+        ("train.seed=2", "train calibrate quantize fit eval"),
+        ("train.iterations=11", "train calibrate quantize fit"),
+        ("architecture.qk_gain_init=1.4", "train calibrate quantize fit roundtrip eval"),
+        ("optimizer.momentum=0.9", "train calibrate quantize fit"),
+        ("quantizer.use=int6", "quantize fit compress"),
+        ("quantizer.keep_numel=100", "quantize fit compress"),
+        ("compressor.use=brotli", "fit compress"),
         ("eval.stride=16", "eval"),
         ("eval.max_seconds=1.0", ""),
         ("adaptor.use=none", "eval"),
@@ -72,33 +78,104 @@ def prints(record, zoo, overrides=(), dataset=None, device="cpu", processes=1):
 )
 def test_a_key_changes_the_stages_that_depend_on_it(tiny_record, zoo, change, stages):
     plain, changed = prints(tiny_record, zoo), prints(tiny_record, zoo, (change,))
-    expected = set(stages.split()) | ({"calibrate"} if "train" in stages else set())
-    assert {stage for stage in STAGES if plain[stage] != changed[stage]} == expected
+    assert {stage for stage in STAGES if plain[stage] != changed[stage]} == set(stages.split())
 
 
-def test_the_weights_count_and_where_it_is_fitted_the_code_does(tiny_record, zoo):
+def test_what_a_stage_was_given_counts(tiny_record, zoo):
     """Two trainings of one record need not end the same: under a wall-clock cap, or on a GPU, they do not."""
-    fitted = ("size.fit=true", "quantizer.use=gptq", "compressor.use=rans")
-    dataset = {"train": "a", "val": "b", "tokenizer": "c"}
-    plain, longer = (
-        Fingerprints(load_record(str(tiny_record), zoo, (*fitted, f"record.summary={text}")), dataset, "cpu", 1)
-        for text in ("s", "a summary that makes train_gpt.py longer, and leaves less for the artifact")
-    )
-    assert plain.of("train") == longer.of("train")
-    assert plain.of("quantize", "a") != longer.of("quantize", "a")
+    made = Fingerprints(load_record(str(tiny_record), zoo), {"train": "a", "val": "b", "tokenizer": "c"}, "cpu", 1)
     for stage in STAGES:
-        assert (plain.of(stage, "a") == plain.of(stage, "b")) == (stage == "train")
+        assert made.of(stage, "a") != made.of(stage, "b")
+
+
+def test_fitting_depends_on_the_room(own_cache, tiny_record, tmp_path, golfzoo):
+    fitted = ("size.fit=true", "quantizer={use='gptq', keep_numel=512}", "compressor.use=rans", "train.iterations=3")
+    before_it = ["train", "calibrate"]
+    for number, (limit, expected) in enumerate(
+        [(60_000, []), (60_000, [*before_it, "fit", "compress", "roundtrip", "eval"]), (58_000, before_it)]
+    ):
+        out = tmp_path / str(number)
+        status, output = golfzoo("run", tiny_record, *fitted, f"size.limit_bytes={limit}", "--out", out)
+        assert status == 0, output
+        assert taken_over(out) == expected
+    first, second, third = (json.loads((tmp_path / name / "result.json").read_text())["bytes"] for name in "012")
+    assert first == second
+    assert third["total"] <= 58_000 < first["total"] <= 60_000
+
+
+def test_the_same_tensors_of_another_quantizer_are_another_artifact(own_cache, tiny_record, tmp_path, golfzoo):
+    """The header names the quantizer; on a model so small that everything is kept, the tensors are the same."""
+    for name in ("int8", "int6"):
+        quantizer = f"quantizer={{use='{name}', keep_numel=1000000}}"
+        status, output = golfzoo("run", tiny_record, quantizer, "--out", tmp_path / name)
+        assert status == 0, output
+    assert taken_over(tmp_path / "int6") == ["train", "roundtrip", "eval"]
+
+
+def test_a_stage_s_row_names_the_module_of_its_function():
+    """engine/run.py is the one place that says which function a stage is."""
+    import ast
+
+    import golfzoo.engine.run as run_module
+
+    calls = [
+        node for node in ast.walk(ast.parse(Path(run_module.__file__).read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "stages.run"
+    ]  # fmt: skip
+    functions = {}
+    for call in calls:
+        stage, function = call.args[:2]
+        names = [stage.value] if isinstance(stage, ast.Constant) else ["quantize", "fit"]
+        functions |= dict.fromkeys(names, getattr(run_module, function.id))
+    assert functions.keys() == STAGES.keys()
+    for name, function in functions.items():
+        assert function.__module__ == f"golfzoo.engine.{STAGES[name].module}", name
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("size.fit=true", "size.limit_bytes=60000", "compressor.use=rans", "optimizer.use=adamw",
+         "quantizer={use='gptq_trellis', keep_numel=512, hessian_tokens=512, fisher_tokens=512}"),
+    ],
+)  # fmt: skip
+def test_every_module_that_a_stage_runs_is_in_its_fingerprint(
+    own_cache, tiny_record, zoo, tmp_path, golfzoo, monkeypatch, overrides
+):
+    """Seen by a profiler: a module that is left out would be a stale result in silence."""
+    ran = {}
+    original = StageRunner.run
+
+    def watched(self, stage, function, *given, **options):
+        def profiled(*arguments):
+            seen = ran.setdefault(stage, set())
+            sys.setprofile(lambda frame, event, argument: seen.add(frame.f_globals.get("__name__", "")))
+            try:
+                return function(*arguments)
+            finally:
+                sys.setprofile(None)
+
+        return original(self, stage, profiled, *given, **options)
+
+    monkeypatch.setattr(StageRunner, "run", watched)
+    status, output = golfzoo("run", tiny_record, "train.iterations=2", *overrides, "--out", tmp_path / "run")
+    assert status == 0, output
+    record = load_record(str(tmp_path / "run" / "record.toml"), zoo)
+    made = Fingerprints(record, {"train": "a", "val": "b", "tokenizer": "c"}, "cpu", 1)
+    assert {"train", "compress", "eval"} < ran.keys()
+    for stage, modules in ran.items():
+        used = [kind for kind in kinds_of(stage) if kind in record.entries]
+        known = set(made._code(STAGES[stage].module, used)[0])
+        own = {name for name in modules if name.startswith(("golfzoo.engine.", "golfzoo_"))}
+        assert own <= known, f"{stage}: {sorted(own - known)}"
 
 
 def test_data_device_and_processes_count(tiny_record, zoo):
     plain = prints(tiny_record, zoo)
     other_text = prints(tiny_record, zoo, dataset={"train": "x", "val": "b", "tokenizer": "c"})
-    assert {stage for stage in STAGES if plain[stage] != other_text[stage]} == {
-        "train",
-        "calibrate",
-        "quantize",
-        "compress",
-    }
+    different = {stage for stage in STAGES if plain[stage] != other_text[stage]}
+    assert different == {"train", "calibrate", "quantize", "fit"}
     for other in ({"device": "NVIDIA H100"}, {"processes": 2}):
         assert not set(plain.values()) & set(prints(tiny_record, zoo, **other).values())
 
@@ -114,14 +191,14 @@ def test_a_byte_of_a_plugin_changes_what_uses_it_and_nothing_else(tiny_record, i
     without_it = prints(tiny_record, zoo)
     body.write_text(BODY + "#")
     changed = prints(tiny_record, zoo, ("compressor.use=echo",))
-    assert {stage for stage in STAGES if with_it[stage] != changed[stage]} == {"compress"}
+    assert {stage for stage in STAGES if with_it[stage] != changed[stage]} == {"fit", "compress"}
     assert prints(tiny_record, zoo) == without_it
 
 
 def test_swaps_take_over_the_stages_before_them(own_cache, tiny_record, tmp_path, golfzoo):
     runs = [
         ((), []),
-        ((), [stage for stage in STAGES if stage != "calibrate"]),
+        ((), [stage for stage in STAGES if stage not in ("calibrate", "fit")]),
         (("quantizer.use=int6",), ["train"]),
         (("adaptor.use=none",), ["train", "quantize", "compress", "roundtrip"]),
         (("compressor.use=brotli",), ["train", "quantize", "roundtrip", "eval"]),
@@ -148,16 +225,71 @@ def test_swaps_take_over_the_stages_before_them(own_cache, tiny_record, tmp_path
     assert [line for line in curves[0] if "loss" in line] == [line for line in curves[1] if "loss" in line]
 
 
-def test_a_damaged_entry_counts_as_missing(own_cache):
+DAMAGES = {
+    "tensors cut short": ("tensors.safetensors", lambda data: data[:-1]),
+    "tensors changed": ("tensors.safetensors", lambda data: data[:-1] + b"x"),
+    "facts cut short": ("facts.json", lambda data: data[: len(data) // 2]),
+    "facts changed": ("facts.json", lambda data: data.replace(b'"seconds"', b'"secands"')),
+    "facts gone": ("facts.json", None),
+    "tensors gone": ("tensors.safetensors", None),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_entry_counts_as_missing_and_is_kept_anew(own_cache, damage):
     tensors = {"b": torch.arange(5), "a": torch.ones(3, 2)}
     own_cache.save("train", "f" * 32, tensors, {"seconds": {}})
     loaded, _ = own_cache.load("train", "f" * 32)
     assert list(loaded) == ["b", "a"]
     assert torch.equal(loaded["a"], tensors["a"])
-    path = own_cache.root / "train" / ("f" * 32) / "tensors.safetensors"
-    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    name, change = DAMAGES[damage]
+    path = own_cache.root / "train" / ("f" * 32) / name
+    data = path.read_bytes()
+    path.unlink()
+    if change:
+        path.write_bytes(change(data))
     assert own_cache.load("train", "f" * 32) is None
-    assert own_cache.entries() == []
+    own_cache.save("train", "f" * 32, tensors, {"seconds": {"train": 1.0}})
+    loaded, facts = own_cache.load("train", "f" * 32)
+    assert torch.equal(loaded["b"], tensors["b"])
+    assert facts["seconds"] == {"train": 1.0}
+    assert [folder.name for folder in (own_cache.root / "train").iterdir()] == ["f" * 32], "nothing is left over"
+
+
+def test_what_is_whole_stays(own_cache):
+    for value in (1.0, 2.0):
+        own_cache.save("train", "f", {"w": torch.full((2,), value)}, {})
+    assert own_cache.load("train", "f")[0]["w"].tolist() == [1.0, 1.0]
+    own_cache.save("train", "f", {"w": torch.full((2,), 3.0)}, {}, replace=True)
+    assert own_cache.load("train", "f")[0]["w"].tolist() == [3.0, 3.0]
+
+
+def test_an_entry_that_another_run_has_just_written_is_not_removed(own_cache, monkeypatch):
+    """Between seeing a damaged entry and replacing it, another run may have replaced it."""
+    own_cache.save("train", "f", {"w": torch.zeros(2)}, {})
+    path = own_cache.root / "train" / "f" / "facts.json"
+    path.write_text("{}")
+    original, other = cache_module._write_through, Cache(own_cache.root)
+
+    def write(target, data):
+        original(target, data)
+        if target.name == "facts.json":
+            monkeypatch.setattr(cache_module, "_write_through", original)
+            other.save("train", "f", {"w": torch.ones(2)}, {})
+
+    monkeypatch.setattr(cache_module, "_write_through", write)
+    own_cache.save("train", "f", {"w": torch.full((2,), 5.0)}, {})
+    assert own_cache.load("train", "f")[0]["w"].tolist() == [1.0, 1.0]
+    assert [folder.name for folder in (own_cache.root / "train").iterdir()] == ["f"]
+
+
+def test_entries_reach_the_disk_before_they_have_their_name(own_cache, monkeypatch):
+    calls = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (calls.append("fsync"), fsync(descriptor)))
+    monkeypatch.setattr(os, "replace", lambda *paths: (calls.append("replace"), replace(*paths)))
+    own_cache.save("train", "f", {"w": torch.zeros(2)}, {})
+    assert calls == ["fsync", "fsync", "replace"]
 
 
 def test_the_least_recently_used_goes_first(own_cache, golfzoo):

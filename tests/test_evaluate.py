@@ -1,4 +1,4 @@
-"""The walk over the validation text, the ledger, and the seam between scoring and learning."""
+"""The windows over the validation text, the ledger, and the seam between scoring and learning."""
 
 from types import SimpleNamespace
 
@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from golfzoo.engine.data import open_validation
 from golfzoo.engine.distributed import World
 from golfzoo.engine.errors import RunError
-from golfzoo.engine.evaluate import evaluate, flat_walk, plan_windows
+from golfzoo.engine.evaluate import evaluate, flat_windowing, plan_windows
 from golfzoo.engine.ledger import Ledger
 from golfzoo.engine.tokens import open_tokenizer
 
 ALONE = World(0, 1, torch.device("cpu"), bf16=False)
 
 
-def walk(context, stride, isolate=True, batch=3):
+def windowing(context, stride, isolate=True, batch=3):
     return SimpleNamespace(context=context, stride=stride, isolate_documents=isolate, batch_sequences=batch)
 
 
@@ -40,7 +40,7 @@ def text(data_root):
 )
 def test_windows_cover_every_target_once_and_obey_the_walk(lengths, stride, extra, batch, isolate, in_lanes):
     starts = np.cumsum([0, *lengths])
-    plan = walk(stride + extra, stride, isolate, batch)
+    plan = windowing(stride + extra, stride, isolate, batch)
     scored = np.zeros(starts[-1], dtype=int)
     bounds = starts if isolate else starts[[0, -1]]
     for group in plan_windows(starts, plan, in_lanes):
@@ -61,29 +61,37 @@ def test_windows_cover_every_target_once_and_obey_the_walk(lengths, stride, extr
     assert (scored == 1).all()
 
 
-class Recorder(torch.nn.Module):
-    """Scores a target as its own position over 1000, read off the input: shows which slot each score went to."""
+class Bigram(torch.nn.Module):
+    """A table of random logits: every pair of tokens has nats of its own, which show what each slot was given."""
 
     def __init__(self, text):
         super().__init__()
-        self.scale = torch.nn.Parameter(torch.ones(()))
+        vocab_size = text.tokenizer.vocab_size
+        self.table = torch.nn.Parameter(torch.randn(vocab_size, vocab_size, generator=torch.Generator().manual_seed(0)))
 
-    def forward(self, input_ids, target_ids):
-        return self.scale * (input_ids * 7 + target_ids).float() / 1000
+    def forward(self, input_ids):
+        return self.table[input_ids]
+
+    def expected(self, text):
+        table = self.table.detach().double().numpy()
+        nats = np.log(np.exp(table).sum(1, keepdims=True)) - table
+        return nats[text.tokens[:-1], text.tokens[1:]]
 
 
 @pytest.mark.parametrize(
     "plan",
     [
-        flat_walk(SimpleNamespace(seq_len=64, micro_batch_tokens=256)),
-        walk(64, 32),
-        walk(50, 7, batch=2),
-        walk(64, 64, isolate=False),
+        flat_windowing(SimpleNamespace(seq_len=64, micro_batch_tokens=256)),
+        windowing(64, 32),
+        windowing(50, 7, batch=2),
+        windowing(64, 64, isolate=False),
     ],
 )
 def test_each_score_lands_in_its_own_slot(text, plan):
-    score = evaluate(Recorder(text), text, plan, ALONE)
-    expected = (text.tokens[:-1].astype(np.float64) * 7 + text.tokens[1:]) / 1000
+    model = Bigram(text)
+    score = evaluate(model, text, plan, ALONE)
+    expected = model.expected(text)
+    assert np.abs(score.nats - expected).max() < 1e-5
     assert score.tokens == text.num_targets
     assert score.bytes == text.total_bytes
     assert score.val_loss == pytest.approx(expected.mean(), rel=1e-6)
@@ -101,7 +109,7 @@ class Witness:
     def start(self, model, lanes):
         self.events = []
         leaf = torch.zeros((), requires_grad=True)
-        self.hook = model.register_forward_hook(lambda module, inputs, nll: nll + leaf)
+        self.hook = model.register_forward_hook(lambda module, inputs, logits: logits + leaf)
 
     def reset(self):
         self.events.append("reset")
@@ -125,10 +133,10 @@ def test_an_adaptor_learns_only_what_is_in_the_ledger(text, monkeypatch):
         original(self, targets, nats)
 
     monkeypatch.setattr(Ledger, "write", write)
-    witness, plan = Witness(), walk(64, 32, batch=2)
-    model = Recorder(text)
+    witness, plan = Witness(), windowing(64, 32, batch=2)
+    model = Bigram(text)
     evaluate(model, text, plan, ALONE, witness)
-    assert model.scale.requires_grad  # given back as it was
+    assert model.table.requires_grad  # given back as it was
     lessons = [event for event in witness.events if not isinstance(event, str)]
     scored = {float(value) for _, nats in written for value in nats}
     assert lessons
@@ -153,7 +161,65 @@ def test_the_ledger_is_write_once_and_complete(text):
     doubled.write(np.append(np.arange(text.num_targets), 7), np.ones(text.num_targets + 1))
     with pytest.raises(RunError, match="must be scored exactly once"):
         doubled.close(ALONE)
-    broken = Ledger(text)
-    broken.write(np.arange(text.num_targets), np.full(text.num_targets, np.nan))
-    with pytest.raises(RunError, match="target 0 scored nan nats"):
-        broken.close(ALONE)
+    for impossible in (np.nan, np.inf, -np.inf, -1e-6):
+        broken = Ledger(text)
+        with pytest.raises(RunError, match=f"target 1 scored {impossible} nats"):
+            broken.write(np.array([0, 1]), np.array([0.0, impossible]))
+
+
+def test_an_adaptor_meets_the_same_model_in_its_trial_and_in_scoring(data, tiny_record, zoo):
+    """No parameter wants a gradient, in evaluation; and each is given back as it was, also after an error."""
+    from golfzoo.engine.components import namespace
+    from golfzoo.engine.rehearse import rehearse
+    from golfzoo.engine.setup import set_up, set_up_training
+    from golfzoo.record import load_record
+
+    class Looking:
+        def __init__(self):
+            self.seen = []
+
+        def start(self, model, lanes):
+            self.seen.append([model.training, *(parameter.requires_grad for parameter in model.parameters())])
+            if len(self.seen) > 2:
+                raise RuntimeError("enough")
+
+        def reset(self): ...
+        def learn(self, nll, scored): ...
+        def finish(self): ...
+
+    record = load_record(str(tiny_record), zoo)
+    components, looking = record.bind(), Looking()
+    components.adaptor = looking
+    setup = set_up(namespace(record.tables), components, ALONE)
+    model = setup.model.module
+    frozen = next(model.parameters()).requires_grad_(False)
+    rehearse(setup, set_up_training(setup))
+    evaluate(model, setup.validation, setup.plan.eval, ALONE, looking)
+    with pytest.raises(RuntimeError):
+        evaluate(model, setup.validation, setup.plan.eval, ALONE, looking)
+    assert looking.seen[0] == looking.seen[1] == [False] * (1 + len(list(model.parameters())))
+    assert model.training
+    assert [parameter.requires_grad for parameter in model.parameters()] == [
+        parameter is not frozen for parameter in model.parameters()
+    ]
+
+
+@pytest.mark.parametrize("plan", [windowing(512, 96), windowing(512, 512, isolate=False, batch=5), windowing(64, 64)])
+def test_compiled_scoring_sees_few_shapes_and_gives_the_same(text, plan):
+    """Whole batches in at most three widths: so many graphs, and none for the text's last, smaller batch."""
+    model, shapes = Bigram(text), set()
+
+    def compile_(graph, examples):
+        shapes.add(tuple(next(example.shape for example in examples if example.dtype == torch.int64)))
+        return graph.forward
+
+    torch.compiler.reset()
+    predict = torch.compile(model, backend=compile_, dynamic=False, fullgraph=True)
+    plain = evaluate(model, text, plan, ALONE)
+    score = evaluate(model, text, plan, ALONE, predict=predict)
+    assert np.array_equal(score.nats, plain.nats)
+    assert 1 <= len(shapes) <= 3
+    assert {rows for rows, _ in shapes} == {plan.batch_sequences}
+    known = set(shapes)
+    evaluate(model, text, plan, ALONE, predict=predict)
+    assert shapes == known

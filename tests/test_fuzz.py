@@ -14,9 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from golfzoo.corpus.check import check_dataset
-from golfzoo.engine.artifact import decode_model, encode_model, on_meta
+from golfzoo.engine.artifact import decode_model, encode_model
+from golfzoo.engine.components import namespace
 from golfzoo.engine.errors import ArtifactError, DataError
-from golfzoo.engine.parts import namespace
+from golfzoo.engine.model import on_meta
+from golfzoo.engine.setup import Model
 from golfzoo.errors import GolfzooError, RecordError
 from golfzoo.record import load_record
 from golfzoo.shipping.code import pack_code, unpack_code
@@ -72,7 +74,7 @@ def mutations(draw, original: bytes):
     return bytes(data)
 
 
-def parts(name):
+def components(name):
     options = SimpleNamespace(clip_percentile=100, min_scale=1e-3, keep_numel=64, matrix_levels=127)
     names = {"quantizer": "int8", "compressor": name}
     quantizer = IntPerRow(options)
@@ -89,8 +91,9 @@ def artifacts():
     roles = {"a": "matrix", "b": "control", "c": "embedding"}
     made = {}
     for name in COMPRESSORS:
-        tensors, metadata = parts(name).quantizer.quantize(state, roles)
-        made[name] = encode_model(tensors, metadata, parts(name), on_meta(state), roles)
+        quantizer = components(name).quantizer
+        tensors, metadata = quantizer.quantize(state, roles, {}, getattr(quantizer, "knob", None))
+        made[name] = encode_model(tensors, metadata, components(name), Model(None, roles, on_meta(state)))
     return on_meta(state), roles, made
 
 
@@ -106,7 +109,7 @@ def test_artifacts(artifacts, name, checksum):
         if checksum == "made to fit" and len(data) > 9:
             data = data[:5] + struct.pack("<I", zlib.crc32(data[9:])) + data[9:]
         try:
-            state = decode_model(data, parts(name), template, roles, "x.golf")
+            state = decode_model(data, components(name), Model(None, roles, template), "x.golf")
         except ArtifactError as error:
             assert str(error).startswith("x.golf: ")
             assert "\n" not in str(error)
@@ -122,10 +125,9 @@ def test_bombs(artifacts, name):
     template, roles, made = artifacts
     header = made[name][9 : 11 + struct.unpack_from("<H", made[name], 9)[0]]
     body = header + COMPRESSORS[name].compress(bytes(2**26))
+    data = made[name][:5] + struct.pack("<I", zlib.crc32(body)) + body
     with pytest.raises(ArtifactError, match="x.golf: damaged"):
-        decode_model(
-            made[name][:5] + struct.pack("<I", zlib.crc32(body)) + body, parts(name), template, roles, "x.golf"
-        )
+        decode_model(data, components(name), Model(None, roles, template), "x.golf")
 
 
 @FUZZ

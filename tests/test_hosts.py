@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from conftest import TINY_RECORD
 
 A, B = "10.77.0.1", "10.77.0.2"
+SPACE = {name: f"golfzoo-{os.getpid()}-{name}" for name in "ab"}  # of this session: others may run at the same time
 RUN = ["run", "tiny.toml", "adaptor.use=none", "--fresh", "--nnodes", "2", "--rdzv-endpoint", f"{A}:29555"]
 
 
@@ -22,21 +24,21 @@ def ip(*arguments):
 
 @pytest.fixture(scope="module")
 def network():
-    """The namespaces golfzoo-a and golfzoo-b, joined by a cable."""
+    """The namespaces of a and b, joined by a cable."""
     if sys.platform != "linux" or shutil.which("ip") is None or os.geteuid() != 0:
         pytest.skip("network namespaces need Linux, iproute2 and root")
-    for name in "ab":
-        if ip("netns", "add", f"golfzoo-{name}").returncode:
+    for space in SPACE.values():
+        if ip("netns", "add", space).returncode:
             pytest.skip("network namespaces are not permitted here")
-    ip("link", "add", "gz-a", "netns", "golfzoo-a", "type", "veth", "peer", "name", "gz-b", "netns", "golfzoo-b")
+    ip("link", "add", "gz-a", "netns", SPACE["a"], "type", "veth", "peer", "name", "gz-b", "netns", SPACE["b"])
     for name, address in (("a", A), ("b", B)):
         for command in (["addr", "add", f"{address}/24", "dev", f"gz-{name}"], ["link", "set", f"gz-{name}", "up"],
                         ["link", "set", "lo", "up"]):  # fmt: skip
-            done = ip("-n", f"golfzoo-{name}", *command)
+            done = ip("-n", SPACE[name], *command)
             assert done.returncode == 0, done.stderr
     yield
-    for name in "ab":
-        ip("netns", "del", f"golfzoo-{name}")
+    for space in SPACE.values():
+        ip("netns", "del", space)
 
 
 @pytest.fixture
@@ -51,7 +53,7 @@ def hosts(network, tmp_path, data_root):
             (folder / "tiny.toml").write_text(TINY_RECORD)
             environment = os.environ | {"GOLFZOO_DATA": str(data_root), "GOLFZOO_CACHE": str(folder / "cache")}
             environment |= {"GLOO_SOCKET_IFNAME": f"gz-{name}", "OMP_NUM_THREADS": "1"}
-            command = ["ip", "netns", "exec", f"golfzoo-{name}", sys.executable, "-m", "golfzoo", *arguments]
+            command = ["ip", "netns", "exec", SPACE[name], sys.executable, "-m", "golfzoo", *arguments]
             running.append(
                 subprocess.Popen(
                     command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -65,6 +67,10 @@ def hosts(network, tmp_path, data_root):
 
 def finish(running, seconds=90):
     return [(*process.communicate(timeout=seconds), process.returncode) for process in running]
+
+
+def is_worker(entry):
+    return b"golfzoo.running.elastic" in Path(f"/proc/{entry}/cmdline").read_bytes()
 
 
 def test_two_hosts_run_as_one_and_resume_after_one_of_them_died(hosts, tmp_path, data_root):
@@ -83,7 +89,7 @@ def test_two_hosts_run_as_one_and_resume_after_one_of_them_died(hosts, tmp_path,
         assert running[0].poll() is None, running[0].stderr.read()
         time.sleep(0.05)
     os.killpg(running[1].pid, signal.SIGKILL)  # and what it started, as when the power fails
-    for entry in ip("netns", "pids", "golfzoo-b").stdout.split():
+    for entry in ip("netns", "pids", SPACE["b"]).stdout.split():
         os.kill(int(entry), signal.SIGKILL)
     killed = time.monotonic()
     (_, errors, status), _ = finish(running)
@@ -103,17 +109,28 @@ def test_two_hosts_run_as_one_and_resume_after_one_of_them_died(hosts, tmp_path,
 
 
 def test_hosts_whose_cable_is_pulled_miss_each_other(hosts, tmp_path):
-    """No connection is closed then. One of the two serves the store in which they beat, the other does not."""
+    """No connection is closed then. One of the two serves torch's store, the other does not. Processes that are only
+    busy are not missed."""
     running = hosts(*RUN, "train.iterations=100000", "--lost-after", "3", "--out", "cut")
     deadline = time.monotonic() + 60
     while not any('"step": 10,' in path.read_text() for path in tmp_path.glob("*/cut/metrics.jsonl")):
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    ip("-n", "golfzoo-b", "link", "set", "gz-b", "down")
+    busy = [int(entry) for entry in ip("netns", "pids", SPACE["b"]).stdout.split() if is_worker(entry)]
+    assert busy
+    for entry in busy:
+        os.kill(entry, signal.SIGSTOP)
+    time.sleep(5)
+    assert [process.poll() for process in running] == [None, None]
+    for entry in busy:
+        os.kill(entry, signal.SIGCONT)
+    ip("-n", SPACE["b"], "link", "set", "gz-b", "down")
+    pulled = time.monotonic()
     try:
         done = finish(running)
     finally:
-        ip("-n", "golfzoo-b", "link", "set", "gz-b", "up")
+        ip("-n", SPACE["b"], "link", "set", "gz-b", "up")
+    assert time.monotonic() - pulled < 15
     for (_, errors, status), gone in zip(done, (B, A), strict=True):
         assert status == 1
         assert errors.startswith(f"golfzoo: nothing was heard from the machine at {gone} for 3 s"), errors
@@ -122,7 +139,7 @@ def test_hosts_whose_cable_is_pulled_miss_each_other(hosts, tmp_path):
 
 def test_a_host_that_does_not_come_is_said(network, tmp_path, data_root):
     (tmp_path / "tiny.toml").write_text(TINY_RECORD)
-    command = ["ip", "netns", "exec", "golfzoo-b", sys.executable, "-m", "golfzoo", *RUN, "--rdzv-timeout", "3"]
+    command = ["ip", "netns", "exec", SPACE["b"], sys.executable, "-m", "golfzoo", *RUN, "--rdzv-timeout", "3"]
     done = subprocess.run(
         command, cwd=tmp_path, env=os.environ | {"GOLFZOO_DATA": str(data_root)},
         capture_output=True, text=True, timeout=100,

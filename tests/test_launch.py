@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -112,6 +113,35 @@ def test_a_process_that_is_killed_is_named_and_the_run_resumes(pair, data_root):
     assert not list((pair / "killed" / "checkpoints").iterdir())
     for name in ("weights.safetensors", "artifact.golf"):
         assert (pair / "killed" / name).read_bytes() == (pair / "whole" / name).read_bytes()
+
+
+def test_where_one_process_s_checkpoints_are_gone_nothing_begins_again(pair, data_root):
+    """As when a machine was replaced, or its files are cut short: it stops, says which process, and removes nothing."""
+    arguments = ["train.iterations=200", "train.checkpoint_seconds=0.05", "adaptor.use=none", "--fresh", "--nproc", "2"]
+    command = [sys.executable, "-m", "golfzoo", "run", "tiny.toml", *arguments, "--out", "replaced"]
+    run = subprocess.Popen(
+        command, cwd=pair, env={**os.environ, "GOLFZOO_DATA": str(data_root)}, stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    folder = pair / "replaced" / "checkpoints"
+    wait_for(lambda: (folder / "complete.rank-0").exists() and (folder / "complete.rank-1").exists(), run)
+    for rank in (0, 1):
+        os.kill(process_of_rank(run.pid, rank), signal.SIGKILL)
+    run.communicate(timeout=60)
+    (folder / "complete.rank-1").unlink()
+    before = {path.name: path.read_bytes() for path in folder.glob("*.rank-0*")}
+    for path in folder.glob("*.rank-1.pt"):
+        path.write_bytes(path.read_bytes()[:1000])
+    done = golfzoo(pair, data_root, "run", "--resume", "replaced", "--fresh")
+    assert done.returncode == 1
+    assert "is not here, or damaged, for process 1 of 2; bring its files back" in done.stderr
+    assert re.search(r"warning: .*rank-1.pt is damaged, and not used \(process 1\)", done.stdout)
+    for path in folder.glob("*.rank-1.pt"):
+        path.unlink()
+    done = golfzoo(pair, data_root, "run", "--resume", "replaced", "--fresh")
+    assert done.returncode == 1
+    assert "is not here, or damaged, for process 1 of 2; bring its files back" in done.stderr
+    assert {path.name: path.read_bytes() for path in folder.glob("*.rank-0*")} == before
 
 
 def test_killed_with_its_launcher_no_process_stays_behind(pair, data_root):

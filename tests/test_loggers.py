@@ -9,9 +9,10 @@ from types import SimpleNamespace
 import pytest
 import tomli
 
+from golfzoo.engine.stages import STAGES
 from golfzoo.errors import PluginError, RecordError
 from golfzoo.record import load_record
-from golfzoo.running.cache import STAGES, Fingerprints
+from golfzoo.running.fingerprints import Fingerprints
 from golfzoo.running.journal import Journal
 from golfzoo.running.loggers import Loggers, check_loggers
 from golfzoo.shipping.code import code_hashes, pack_code

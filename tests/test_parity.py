@@ -11,15 +11,17 @@ import torch
 import oracle
 from golfzoo.engine.batches import TrainingText
 from golfzoo.engine.clock import Clock
+from golfzoo.engine.components import bind, namespace
 from golfzoo.engine.data import open_validation
 from golfzoo.engine.distributed import World
-from golfzoo.engine.evaluate import evaluate, flat_walk
-from golfzoo.engine.model import build_model
-from golfzoo.engine.parts import bind, namespace
+from golfzoo.engine.evaluate import evaluate
+from golfzoo.engine.model import nats
+from golfzoo.engine.schedule import lr_multiplier
+from golfzoo.engine.setup import Setup, make_model, set_up_training
 from golfzoo.engine.shards import TokenStream
-from golfzoo.engine.stages import Stages
+from golfzoo.engine.store import Store
 from golfzoo.engine.tokens import open_tokenizer
-from golfzoo.engine.train import lr_multiplier, seed_everything, train
+from golfzoo.engine.train import train
 from golfzoo.record import load_record
 from golfzoo_lora_ttt.adaptor import Lora
 
@@ -47,26 +49,21 @@ def small(data_root, zoo, tmp_path_factory):
     )
 
 
-def make(small, seed=1337, **options):
-    seed_everything(seed)
+def make(small, plan=None, **options):
+    """Everything that scoring takes, with other options of the architecture."""
     tables = {**small.record.tables, "architecture": {**small.record.tables["architecture"], **options}}
-    parts = bind(tables, {kind: _target(small, kind) for kind in small.record.entries})
-    return build_model(parts.architecture, small.tokenizer.vocab_size, ALONE), parts
-
-
-def _target(small, kind):
-    import importlib
-
-    module, _, name = small.record.entries[kind].component.target.partition(":")
-    return getattr(importlib.import_module(module), name)
+    components = bind(tables, {kind: entry.load() for kind, entry in small.record.entries.items()})
+    plan = plan or small.plan
+    model = make_model(plan, components, small.tokenizer.vocab_size, ALONE)
+    return Setup(plan, components, ALONE, small.tokenizer, small.text, model)
 
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_initial_weights_are_the_reference_s(small, tied):
-    (model, roles), _ = make(small, tie_embeddings=tied)
+    model = make(small, tie_embeddings=tied).model
     expected = oracle.init_state(1337, small.tokenizer.vocab_size, {**SMALL, "tie_embeddings": tied})
-    state = model.state_dict()
-    assert state.keys() == expected.keys() == roles.keys()
+    state = model.module.state_dict()
+    assert state.keys() == expected.keys() == model.roles.keys() == model.template.keys()
     for name, tensor in expected.items():
         assert torch.equal(state[name], tensor), name
 
@@ -81,39 +78,32 @@ def test_the_baseline_has_the_published_number_of_parameters():
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_losses_are_the_reference_s_in_float64(small, tied):
-    (model, _), _ = make(small, tie_embeddings=tied)
+    model = make(small, tie_embeddings=tied).model.module
     torch.manual_seed(5)
     for parameter in model.parameters():  # away from the zeros that hide mistakes
         torch.nn.init.normal_(parameter, std=0.2)
     state = {name: tensor.double() for name, tensor in model.state_dict().items()}
     ids = torch.randint(0, small.tokenizer.vocab_size, (2, 33))
     expected = oracle.forward(state, {**SMALL, "tie_embeddings": tied}, ids[:, :-1], ids[:, 1:])
-    assert (model(ids[:, :-1], ids[:, 1:]) - expected).abs().max() < 1e-4
+    assert (nats(model(ids[:, :-1]), ids[:, 1:]) - expected).abs().max() < 1e-4
 
 
-def run_engine(small, optimizer_options=None, **options):
-    (model, roles), parts = make(small, **options)
-    optimizers = parts.optimizer(parameters=dict(model.named_parameters()), roles=roles, process_group=None)
-    stream = TrainingText(small.folder, small.tokenizer, small.plan.train, ALONE)
+def run_engine(small, data_root, plan=None, **options):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GOLFZOO_DATA", str(data_root))
+        setup = make(small, plan, **options)
+        training = set_up_training(setup)
     events = []
-    flat = flat_walk(small.plan.train)
-    train(
-        model,
-        optimizers,
-        stream,
-        small.plan.train,
-        ALONE,
-        lambda: evaluate(model, small.text, flat, ALONE),
-        Clock(ALONE, events.append),
-        Stages(),
-    )
-    return model, [event["loss"] for event in events if event["event"] == "train"], events
+    clock = Clock(ALONE, events.append)
+    result = train(setup, training, Store(None), clock)
+    losses = [event["loss"] for event in events if event["event"] == "train"]
+    return setup.model.module, losses, events, result, clock
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_every_step_of_training_agrees(small, tied):
+def test_every_step_of_training_agrees(small, data_root, tied):
     """40 steps of 4 micro-steps, momentum and learning rate moving: each loss to 1e-3, as the contract says."""
-    model, losses, _ = run_engine(small, tie_embeddings=tied)
+    model, losses, *_ = run_engine(small, data_root, tie_embeddings=tied)
     cfg = {**SMALL, "tie_embeddings": tied}
     state = oracle.init_state(1337, small.tokenizer.vocab_size, cfg)
     stream = TokenStream(small.folder, "train")
@@ -129,8 +119,8 @@ def test_every_step_of_training_agrees(small, tied):
 
 
 @pytest.fixture(scope="module")
-def trained(small):
-    model, _, events = run_engine(small)
+def trained(small, data_root):
+    model, _, events, *_ = run_engine(small, data_root)
     return model, {name: tensor.clone() for name, tensor in model.state_dict().items()}, events
 
 
@@ -153,8 +143,8 @@ def test_flat_score_agrees(small, trained):
 @pytest.mark.parametrize(("isolate", "stride"), [(False, 64), (True, 64), (False, 24), (True, 24)])
 def test_the_two_by_two_of_isolation_and_stride_agrees(small, trained, isolate, stride):
     model, state, _ = trained
-    walk = SimpleNamespace(context=64, stride=stride, isolate_documents=isolate, batch_sequences=5)
-    score = evaluate(model, small.text, walk, ALONE)
+    windowing = SimpleNamespace(context=64, stride=stride, isolate_documents=isolate, batch_sequences=5)
+    score = evaluate(model, small.text, windowing, ALONE)
     expected = oracle.score(
         state, SMALL, torch.from_numpy(small.text.tokens.astype(np.int64)), byte_counts(small),
         context=64, stride=stride, isolate=isolate,
@@ -174,8 +164,8 @@ def test_lora_agrees_document_by_document(small, trained):
             drawn.append([weights.clone() for weights in self.weights[::2]])
 
     lanes = 3
-    walk = SimpleNamespace(context=64, stride=24, isolate_documents=True, batch_sequences=lanes)
-    score = evaluate(model, small.text, walk, ALONE, Watched(small.plan.adaptor), seed=1)
+    windowing = SimpleNamespace(context=64, stride=24, isolate_documents=True, batch_sequences=lanes)
+    score = evaluate(model, small.text, windowing, ALONE, Watched(small.plan.adaptor), seed=1)
     layers = [f"blocks.{n}.attn.{part}" for n in range(3) for part in ("c_q", "c_v")] + ["lm_head"]
     order = np.argsort(-np.ceil(np.diff(small.text.starts) / 24), kind="stable").tolist()
 
@@ -219,19 +209,45 @@ def test_processes_share_the_stream_as_micro_steps_do(small):
             assert torch.equal(expected[1], got[1])
 
 
-def test_the_wall_clock_cap_stops_training(small, tmp_path):
-    (model, roles), parts = make(small)
-    optimizers = parts.optimizer(parameters=dict(model.named_parameters()), roles=roles, process_group=None)
-    plan = SimpleNamespace(**{**vars(small.plan.train), "max_wallclock_seconds": 0.3, "iterations": 10**6})
-    stream = TrainingText(small.folder, small.tokenizer, plan, ALONE)
-    events = []
-    clock = Clock(ALONE, events.append)
-    flat = flat_walk(small.plan.train)
-    result = train(
-        model, optimizers, stream, plan, ALONE, lambda: evaluate(model, small.text, flat, ALONE), clock, Stages()
-    )
+def test_the_wall_clock_cap_stops_training(small, data_root):
+    changes = {"max_wallclock_seconds": 0.3, "iterations": 10**6}
+    tables = {**small.record.tables, "train": {**small.record.tables["train"], **changes}}
+    _, _, events, result, clock = run_engine(small, data_root, namespace(tables))
     assert 0.3 <= clock.seconds["train"] < 3
-    assert 1 < result["steps"] < 10**6
+    assert 1 < result.facts["steps"] < 10**6
     last = [event for event in events if event["event"] == "train"][-1]
     assert last["lr_multiplier"] < 0.5
     assert json.dumps(events)
+
+
+def test_warm_up_leaves_nothing_behind(small, data_root):
+    """Weights, buffers that are in no state, random generators: with dropout, the same losses after any warm-up."""
+
+    class Leaky(torch.nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+            self.register_buffer("calls", torch.zeros(()), persistent=False)
+
+        def forward(self, input_ids):
+            self.calls += 1
+            return torch.nn.functional.dropout(self.model(input_ids), 0.2) + self.calls * 1e-3 * input_ids[..., None]
+
+        def parameter_roles(self):
+            return {f"model.{name}": role for name, role in self.model.parameter_roles().items()}
+
+    losses = []
+    for warmup_steps in (0, 1, 3):
+        tables = {**small.record.tables, "train": {**small.record.tables["train"], "warmup_steps": warmup_steps}}
+        plan = namespace({**tables, "train": {**tables["train"], "iterations": 4}})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("GOLFZOO_DATA", str(data_root))
+            setup = make(small, plan)
+            leaky = Leaky(setup.model.module)
+            roles = leaky.parameter_roles()
+            setup = setup._replace(model=setup.model._replace(module=leaky, roles=roles))
+            training = set_up_training(setup)
+        events = []
+        train(setup, training, Store(None), Clock(ALONE, events.append))
+        losses.append([event["loss"] for event in events if event["event"] == "train"])
+    assert losses[0] == losses[1] == losses[2]

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+import pin_records
 from golfzoo.errors import RecordError
-from golfzoo.record import load_record, parse_override
+from golfzoo.record import load_record, parse_override, profile_names
+from golfzoo.tables import TABLES
 
 RECORDS = sorted((Path(__file__).parent.parent / "records").glob("*.toml"))
 
@@ -60,6 +62,86 @@ def test_changing_use_drops_the_other_keys_and_says_so(tiny_record, zoo):
     assert same.tables["quantizer"]["keep_numel"] == 512
     off = load_record(str(tiny_record), zoo, ("adaptor.use=none",))
     assert "adaptor" not in off.entries
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
+def test_no_default_changes_a_record_in_silence(path, zoo):
+    """The hash of every record, resolved, as it is and under the cpu profile. One that is meant to change is written
+    down anew: `python tests/pin_records.py`."""
+    assert pin_records.hashes(path, zoo) == pin_records.read()[path.stem], "see tests/pin_records.py"
+
+
+def test_every_pin_is_of_a_record():
+    assert pin_records.read().keys() == {path.stem for path in RECORDS}
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
+def test_records_restate_no_default(path, zoo):
+    import tomli
+
+    written, resolved = tomli.loads(path.read_text()), load_record(str(path), zoo)
+    for name, table in written.items():
+        if name in ("record", "data", "profiles"):
+            continue
+        kept = {key: value for key, value in table.items() if key != "use"}
+        config = resolved.entries[name].component.config if name in resolved.entries else TABLES[name]
+        for key, value in kept.items():
+            assert value != config.model_fields[key].get_default(), f"[{name}].{key}"
+
+
+@pytest.fixture
+def records_folder(tmp_path, tiny_record):
+    """A folder of records with a shared profile, and a record in it."""
+    (tmp_path / "records" / "profiles").mkdir(parents=True)
+    (tmp_path / "records" / "profiles" / "cpu.toml").write_text(
+        "small = true\n[train]\niterations = 3\nlog_every = 2\n"
+    )
+    path = tmp_path / "records" / "tiny.toml"
+    path.write_text(tiny_record.read_text())
+    return tmp_path / "records"
+
+
+def test_a_profile_in_a_file_serves_all_records_beside_and_below_it(records_folder, zoo, tmp_path):
+    elsewhere = tmp_path / "mine" / "deep"
+    elsewhere.mkdir(parents=True)
+    (elsewhere / "copy.toml").write_text((records_folder / "tiny.toml").read_text())
+    for path in (records_folder / "tiny.toml", elsewhere / "copy.toml"):
+        record = load_record(str(path), zoo, profile="cpu")
+        assert (record.tables["train"]["iterations"], record.profile) == (3, "cpu")
+        assert profile_names(str(path)) == ["cpu"]
+    nearer = elsewhere / "profiles"
+    nearer.mkdir()
+    (nearer / "cpu.toml").write_text("[train]\niterations = 4\n")
+    record = load_record(str(elsewhere / "copy.toml"), zoo, profile="cpu")
+    assert (record.tables["train"]["iterations"], record.tables["train"]["log_every"]) == (4, 1)
+
+
+def test_a_record_s_own_profile_is_laid_over_the_shared_one(records_folder, zoo):
+    path = records_folder / "tiny.toml"
+    path.write_text(path.read_text() + "\n[profiles.cpu]\ntrain.iterations = 5\narchitecture.num_layers = 3\n")
+    tables = load_record(str(path), zoo, ("train.log_every=7",), profile="cpu").tables
+    assert (tables["train"]["iterations"], tables["train"]["log_every"]) == (5, 7)
+    small = zoo.find("architecture", "gpt").component.small
+    assert tables["architecture"] == {**tables["architecture"], **small, "num_layers": 3}
+
+
+def test_what_is_small_is_the_component_s_that_is_used_in_the_end(records_folder, zoo):
+    """On the cpu profile a quantizer that is swapped for another stays as small as the record's own."""
+    path = records_folder / "tiny.toml"
+    small = zoo.find("quantizer", "int6").component.small["keep_numel"]
+    for overrides in (("quantizer.use=int6",), ("quantizer={use='int6'}",)):
+        assert load_record(str(path), zoo, overrides, profile="cpu").tables["quantizer"]["keep_numel"] == small
+    by_hand = ("quantizer.keep_numel=9", "quantizer.use=int6")
+    assert load_record(str(path), zoo, by_hand, profile="cpu").tables["quantizer"]["keep_numel"] == 9
+
+
+def test_a_resolved_record_has_had_its_profile(records_folder, zoo):
+    path = records_folder / "resolved.toml"
+    path.write_text(
+        load_record(str(records_folder / "tiny.toml"), zoo, ("train.iterations=6",), profile="cpu").to_toml()
+    )
+    assert profile_names(str(path)) == []
+    assert load_record(str(path), zoo).tables["train"]["iterations"] == 6
 
 
 def test_profiles(tiny_record, zoo):

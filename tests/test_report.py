@@ -349,21 +349,18 @@ def test_areas_are_in_proportion_to_bytes(data, tiny_run, zoo):
 def test_the_error_of_a_tensor(data, tiny_run, zoo):
     """Against int8 done again by hand, in numpy, from the trained weights: one scale a row, clipped at a quantile."""
     from golfzoo.engine.artifact import read_tensors
-    from golfzoo.engine.data import data_paths
-    from golfzoo.engine.parts import namespace
-    from golfzoo.engine.tokens import open_tokenizer
     from golfzoo.record import load_record
     from golfzoo.report.weights import tensor_errors
-    from golfzoo.shipping.sizes import make_template
+    from golfzoo.shipping.sizes import make_untrained
 
     record = load_record(str(tiny_run / "record.toml"), zoo)
     (run,) = gather([str(tiny_run)]).runs
     errors = {tensor.name: tensor for tensor in tensor_errors(run, record)}
     weights = safetensors.numpy.load_file(tiny_run / "weights.safetensors")
     assert errors.keys() == weights.keys()
-    parts, template, roles = make_template(record, open_tokenizer(data_paths(namespace(record.tables["data"]))[1]))
-    layout = parts.quantizer.layout(template, roles)
-    stored, _ = read_tensors((tiny_run / "artifact.golf").read_bytes(), parts, layout)
+    components, model, _ = make_untrained(record)
+    layout = components.quantizer.layout(model.template, model.roles)
+    stored, _ = read_tensors((tiny_run / "artifact.golf").read_bytes(), components, layout)
     name = "blocks.0.mlp.fc.weight"
     codes, scales = (stored[key].numpy() for key in sorted(key for key in stored if key.startswith(name)))
     if codes.ndim < 2:

@@ -231,11 +231,13 @@ def test_checkpoints_that_other_processes_do_not_have_go(tmp_path):
     with Journal(tmp_path, []) as journal:
         stages = KeptStages(tmp_path, 0, None, Prints(), journal, Stop(), False)
         for step in (3, 5):
-            stages.checkpoint(step, {"step": step})
-        stages.finish_writing()
-        assert stages.checkpoints() == [3, 5]
-        assert stages.resume(3)["step"] == 3
-        assert stages.checkpoints() == [3]
+            stages.save_checkpoint(step, {"step": step})
+        stages.checkpoints.finish_writing()
+        assert stages.checkpoint_steps() == [3, 5]
+        assert stages.roll_back_to(3)["step"] == 3
+        assert stages.checkpoint_steps() == [3, 5], "only when every process has its share"
+        stages.forget_after(3)
+        assert stages.checkpoint_steps() == [3]
 
 
 def test_after_training_a_signal_ends_the_run_where_it_is(tmp_path):
@@ -251,9 +253,9 @@ def test_after_training_a_signal_ends_the_run_where_it_is(tmp_path):
         stop.heard(signal.SIGTERM, None)  # a request: the step is finished first
         assert stages.stop_signal() == signal.SIGTERM
         with pytest.raises(Interrupted):  # it came in the last step
-            stages.stop_listening()
+            stages.training_is_kept()
         stages.stop.signal_number = 0
-        stages.stop_listening()
+        stages.training_is_kept()
         with pytest.raises(Interrupted):
             stop.heard(signal.SIGTERM, None)
         with pytest.raises(KeyboardInterrupt):

@@ -23,9 +23,10 @@ def result_of(folder):
     "swaps",
     [
         (),
-        ("quantizer.use=gptq_trellis", "quantizer.keep_numel=512", "compressor.use=rans"),
+        ("compressor.use=rans",
+         "quantizer={use='gptq_trellis', keep_numel=512, hessian_tokens=2048, fisher_tokens=2048}"),
     ],
-)
+)  # fmt: skip
 def test_in_bfloat16_a_run_comes_to_nearly_the_same(golfzoo, tiny_record, tiny_run, tmp_path, swaps):
     """As on CUDA: the embedding in bfloat16, everything else computed in it under autocast."""
     bf16 = ("train.precision=bf16", *swaps, "--out", tmp_path / "run")
@@ -160,8 +161,8 @@ def test_eval_scores_the_artifact_and_weights(tiny_run, golfzoo, tmp_path):
 def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(tiny_run, tmp_path, golfzoo, monkeypatch):
     original = train_module.accumulate
 
-    def explode(forward, text, step, micro_steps, world):
-        loss = original(forward, text, step, micro_steps, world)
+    def explode(objective, batches, step, train, world):
+        loss = original(objective, batches, step, train, world)
         return loss * float("nan") if step == 3 else loss
 
     monkeypatch.setattr(train_module, "accumulate", explode)
@@ -193,7 +194,7 @@ def test_a_full_disk_leaves_nothing_half_written(tiny_run, tmp_path, golfzoo, mo
 
     def full(descriptor):
         calls.append(descriptor)
-        if len(calls) > 3:  # after record.toml, env.json and the weights
+        if len(calls) > 5:  # after record.toml, env.json, the training's two files in the cache, and the weights
             raise OSError(28, "No space left on device")
         original(descriptor)
 
@@ -239,3 +240,78 @@ def test_what_cannot_be_fitted_says_by_how_much(tiny_record, tmp_path, golfzoo):
     )
     assert status == 1
     assert "too many" in output
+
+
+QUANTIZER = """
+    import torch
+    from golfzoo import Component, Config, hookimpl
+
+    class Stored:
+        '''Keeps everything as it is, but for what a test makes of it.'''
+        def __init__(self, config): ...
+        def layout(self, state, roles):
+            return {name: torch.empty_like(tensor, device="meta") for name, tensor in state.items()}
+        def quantize(self, state, roles, calibration, knob):
+            tensors = {name: tensor.clone() for name, tensor in state.items()}
+            MISTAKE
+            return tensors, {}
+        def dequantize(self, tensors, metadata):
+            RESTORED
+            return tensors
+
+    @hookimpl
+    def golfzoo_quantizers():
+        return [Component(kind="quantizer", name="stored", config=Config, target="zoo_bad_stored:Stored", summary="")]
+"""
+
+
+@pytest.mark.parametrize(
+    ("mistake", "restored", "said"),
+    [
+        ("tensors['tok_emb.weight'] = tensors['tok_emb.weight'].half()", "", "other tensors than it laid out: tok_emb"),
+        ("del tensors['skip_weights']", "", "returned other tensors than it laid out: skip_weights"),
+        ("tensors = dict(reversed(tensors.items()))", "", "other tensors than it laid out: the order"),
+        ("", "del tensors['skip_weights']", "[quantizer] stored: has no tensor 'skip_weights'"),
+        ("", "tensors['skip_weights'] = tensors['skip_weights'].mT", "[quantizer] stored: skip_weights is (32, 1)"),
+    ],
+)
+def test_a_quantizer_is_tried_before_training(install, golfzoo, tiny_record, tmp_path, mistake, restored, said):
+    body = QUANTIZER.replace("MISTAKE", mistake).replace("RESTORED", restored)
+    install("zoo-bad", {"stored": body})
+    status, output = golfzoo("run", tiny_record, "quantizer.use=stored", "--fresh", "--out", tmp_path / "run")
+    assert status == 1
+    assert said in output
+    assert '"train"' not in (tmp_path / "run" / "metrics.jsonl").read_text()
+
+
+def test_an_empty_parameter_goes_into_the_artifact_and_comes_back(install, golfzoo, tiny_record, tmp_path):
+    architecture = """
+    import torch
+    from golfzoo import Component, Config, hookimpl
+
+    class Bigram(torch.nn.Module):
+        def __init__(self, config, vocab_size):
+            super().__init__()
+            self.table = torch.nn.Embedding(vocab_size, vocab_size)
+            self.c_q = torch.nn.Linear(vocab_size, vocab_size, bias=False)
+            self.nothing = torch.nn.Parameter(torch.empty(0, 8))
+        def forward(self, input_ids):
+            return self.c_q(self.table(input_ids)) + self.nothing.sum()
+        def parameter_roles(self):
+            return {"table.weight": "embedding", "c_q.weight": "matrix", "nothing": "control"}
+
+    @hookimpl
+    def golfzoo_architectures():
+        target = "zoo_holes_holes:Bigram"
+        return [Component(kind="architecture", name="holes", config=Config, target=target, summary="")]
+    """
+    install("zoo-holes", {"holes": architecture})
+    for compressor in ("zlib", "rans"):
+        out = tmp_path / compressor
+        swaps = ("architecture.use=holes", "adaptor.use=none", f"compressor.use={compressor}", "optimizer.use=adamw")
+        status, output = golfzoo("run", tiny_record, *swaps, "--out", out)
+        assert status == 0, output
+        swaps = (out / "record.toml", "--artifact", out / "artifact.golf", "--json")
+        status, output = golfzoo("eval", *swaps)
+        assert status == 0, output
+        assert json.loads(output)["val_bpb"] == result_of(out)["val_bpb"]

@@ -52,6 +52,21 @@ def test_shards_are_found_by_number_and_nothing_else_is(tmp_path):
     assert [path.name for path in find_shards(tmp_path, "val")] == ["f_val_000000.bin"]
 
 
+def test_two_files_of_one_number_are_an_error(tmp_path):
+    for name in ("x_val_0.bin", "x_val_000000.bin"):
+        write(tmp_path, name, [1, 2])
+    with pytest.raises(DataError, match="x_val_0.bin and x_val_000000.bin are both val shard 0; keep one"):
+        find_shards(tmp_path, "val")
+
+
+def test_shards_without_tokens_are_an_error(tmp_path):
+    write(tmp_path, "x_val_000000.bin", [])
+    with pytest.raises(DataError, match="its val shards hold no tokens"):
+        TokenStream(tmp_path, "val")
+    write(tmp_path, "x_val_000001.bin", [1, 2])
+    assert TokenStream(tmp_path, "val").read(0, 3).tolist() == [1, 2, 1]
+
+
 def test_missing_shards_are_errors(tmp_path):
     with pytest.raises(DataError, match="no such dataset"):
         find_shards(tmp_path / "x", "train")

@@ -51,6 +51,50 @@ def test_a_space_after_a_boundary_is_not_counted(model):
     assert tokenizer.count_bytes(np.array([300]), space)[0] == letters + 1
 
 
+@pytest.fixture(scope="module")
+def texts():
+    """Lines with runs of spaces inside, before and after words, and letters of several bytes."""
+    from golfzoo.corpus.sources import stdlib_documents
+
+    lines = [line for text, _ in zip(stdlib_documents(), range(12), strict=False) for line in text.splitlines()]
+    return [line for line in lines if line.strip() and "\u2581" not in line][:1500] + [
+        "naïve  text   über  ",
+        "  日本 語",
+    ] * 5
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_bytes_are_what_decoding_gives_whatever_the_tokenizer(texts, tmp_path, seed):
+    """Over tokenizers trained at random: spaces inside pieces, pieces of spaces alone, spaces as suffixes."""
+    rng = np.random.default_rng(seed)
+    options = {
+        "model_type": str(rng.choice(["bpe", "unigram"])),
+        "split_by_whitespace": bool(rng.integers(2)),
+        "allow_whitespace_only_pieces": bool(rng.integers(2)),
+        "treat_whitespace_as_suffix": bool(rng.integers(2)),
+        "add_dummy_prefix": bool(rng.integers(2)),
+        "remove_extra_whitespaces": bool(rng.integers(2)),
+        "vocab_size": int(rng.integers(320, 700)),
+    }
+    path = tmp_path / "random.model"
+    with open(path, "wb") as file:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts[seed::3]), model_writer=file, normalization_rule_name="identity",
+            byte_fallback=True, hard_vocab_limit=False, minloglevel=2, pad_id=0, bos_id=1, eos_id=2, unk_id=3,
+            **options,
+        )  # fmt: skip
+    processor, tokenizer = sentencepiece.SentencePieceProcessor(model_file=str(path)), open_tokenizer(path)
+    pieces = [processor.id_to_piece(token) for token in range(tokenizer.vocab_size)]
+    for text in texts[::7]:
+        ids = processor.encode(text)
+        counted = int(tokenizer.count_bytes(np.array([BOS, *ids[:-1]]), np.array(ids)).sum())
+        decoded = processor.decode(ids)
+        # A space right after BOS is not counted: SentencePiece may have put it there itself, and then drops it.
+        kept = not options["add_dummy_prefix"] or options["treat_whitespace_as_suffix"]
+        uncounted = kept and decoded.startswith(" ") and pieces[ids[0]].startswith("\u2581")
+        assert counted == len(decoded.encode()) - uncounted, (options, text)
+
+
 def test_byte260(tmp_path):
     tokenizer = open_tokenizer(tmp_path / BYTE260)
     assert tokenizer.vocab_size == 260

@@ -2,6 +2,7 @@
 a figure or a token that was changed is noticed."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -118,12 +119,10 @@ class Cheat(torch.nn.Module):
     def parameter_roles(self):
         roles = {{"tok_emb.weight": "embedding", "lm_head.weight": "head"}}
         return {{name: roles.get(name, "matrix") for name, _ in self.named_parameters()}}
-    def forward(self, input_ids, target_ids):
+    def forward(self, input_ids{wants}):
         x = self.tok_emb(input_ids)
         x = x + torch.tanh(self.c_q(x)) * self.c_v({sees})
-        logits = self.lm_head(x)
-        nll = torch.nn.functional.cross_entropy(logits.mT.float(), target_ids, reduction="none")
-        return nll * {factor}
+        return {returns}
 """
 
 HOARDING_QUANTIZER = """
@@ -133,7 +132,7 @@ class Cheat:
     def __init__(self, config): self.kept = None
     def layout(self, state, roles):
         return {name: torch.empty(t.shape, dtype=torch.int8, device="meta") for name, t in state.items()}
-    def quantize(self, state, roles):
+    def quantize(self, state, roles, calibration, knob):
         self.keep({name: tensor.tolist() for name, tensor in state.items()})
         return {name: torch.sign(tensor).to(torch.int8) for name, tensor in state.items()}, {}
     def dequantize(self, tensors, metadata):
@@ -159,17 +158,45 @@ def test_an_adaptor_that_peeks_is_caught(install, tmp_path, data_root, ahead, pr
 
 
 def test_an_architecture_that_looks_ahead_is_caught_by_causality(install, tmp_path, data_root):
-    body = ARCHITECTURE.format(sees="torch.roll(x, -2, dims=1)", factor="1.0")
+    body = ARCHITECTURE.format(wants="", sees="torch.roll(x, -2, dims=1)", returns="self.lm_head(x)")
     assert "causality" in run_cheat(install, tmp_path, data_root, "architecture", body)
 
 
-def test_probabilities_that_do_not_sum_to_one_are_caught_by_normalization(install, tmp_path, data_root):
-    body = ARCHITECTURE.format(sees="x", factor="0.7")
-    assert run_cheat(install, tmp_path, data_root, "architecture", body) == {"normalization"}
+@pytest.mark.parametrize(
+    ("wants", "returns", "said"),
+    [
+        (", target_ids", "self.lm_head(x)", "cannot be called: .*missing 1 required positional argument: 'target_ids'"),
+        ("", "-self.lm_head(x).mean(-1)", r"must return logits \(1, 64, 384\), floating point, got \(1, 64\)"),
+        ("", "self.lm_head(x)[..., :-1]", r"got \(1, 64, 383\) torch.float32"),
+        ("", "self.lm_head(x).argmax(-1, keepdim=True).expand(-1, -1, 384)", "got .* torch.int64"),
+        ("", "(self.lm_head(x), None)", "got tuple"),
+    ],
+)
+def test_an_architecture_can_neither_see_targets_nor_score_itself(install, tmp_path, data_root, wants, returns, said):
+    """It maps ids to logits, and what it returns is normalized by the engine: anything else is refused in one line,
+    before the first step."""
+    from conftest import TINY_RECORD
+
+    body = ARCHITECTURE.format(wants=wants, sees="x", returns=returns)
+    install("zoo-cheat", {"cheat": FACE.format(kind="architecture", body=body.replace("\n", "\n    "))})
+    (tmp_path / "cheat.toml").write_text(TINY_RECORD)
+    site = tmp_path / "site-zoo-cheat"
+    out = tmp_path / "run"
+    done = call(data_root, "run", tmp_path / "cheat.toml", "architecture.use=cheat", "--out", out, site=site)
+    assert done.exit_code == 1
+    assert re.search(rf"golfzoo: \[architecture\] cheat: forward.* {said}", done.stderr), done.stderr
+    events = [json.loads(line)["event"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert "train" not in events
+
+
+def test_whatever_a_model_returns_is_normalized(install, tmp_path, data_root):
+    """Scaled or shifted, they are still logits: an honest, if strange, model."""
+    body = ARCHITECTURE.format(wants="", sees="x", returns="0.7 * self.lm_head(x) - 40")
+    assert run_cheat(install, tmp_path, data_root, "architecture", body) == set()
 
 
 def test_an_honest_foreign_architecture_passes(install, tmp_path, data_root):
-    body = ARCHITECTURE.format(sees="x", factor="1.0")
+    body = ARCHITECTURE.format(wants="", sees="x", returns="self.lm_head(x)")
     assert run_cheat(install, tmp_path, data_root, "architecture", body) == set()
 
 
@@ -205,18 +232,18 @@ def test_validation_text_in_the_training_text_is_caught_by_leak(tmp_path):
     assert run_on(tmp_path, tmp_path, "leaky", "leaky_400_bpe.model") == {"leak"}
 
 
-def test_a_tokenizer_that_counts_spaces_twice_is_caught_by_bytes(tmp_path, monkeypatch):
+def test_a_tokenizer_that_drops_characters_is_caught_by_bytes(tmp_path, monkeypatch):
     import sentencepiece
 
     original = sentencepiece.SentencePieceTrainer.train
 
-    def train(**options):  # pieces of several spaces: each but the first counts as the three bytes of U+2581
-        original(**{**options, "allow_whitespace_only_pieces": True})
+    def train(**options):  # a character without a piece is unknown: it counts nothing, and the text had it
+        original(**{**options, "byte_fallback": False, "character_coverage": 0.98, "hard_vocab_limit": False})
 
     monkeypatch.setattr(sentencepiece.SentencePieceTrainer, "train", train)
     texts = [text[:1500] for text, _ in zip(stdlib_documents(), range(40), strict=False)]
-    build_dataset("spaces", lambda: iter(texts), 400, tmp_path, lambda line: None, "a test", val_every=8)
-    assert run_on(tmp_path, tmp_path, "spaces", "spaces_400_bpe.model") == {"bytes"}
+    build_dataset("dropped", lambda: iter(texts), 400, tmp_path, lambda line: None, "a test", val_every=8)
+    assert run_on(tmp_path, tmp_path, "dropped", "dropped_400_bpe.model") == {"bytes"}
 
 
 def test_a_byte_of_the_artifact_is_noticed(packed, data_root, tmp_path):
@@ -240,7 +267,7 @@ def edit_submission(packed, tmp_path, figure):
 
 def test_a_figure_of_submission_json_is_noticed(packed, data_root, tmp_path, zoo, monkeypatch):
     assert failed(data_root, edit_submission(packed, tmp_path, "val_bpb")) == {"score", "seeds", "receipts"}
-    from golfzoo.verify.paper import check_size
+    from golfzoo.verify.static_checks import check_size
     from golfzoo.verify.subject import read_subject
 
     monkeypatch.setenv("GOLFZOO_DATA", str(data_root))
@@ -263,7 +290,7 @@ def test_a_token_of_the_validation_text_is_noticed(packed, data_root, tmp_path):
 
 def test_calibration_is_counted_once(tiny_run, zoo, data_root, monkeypatch):
     """It is on the training clock already."""
-    from golfzoo.verify.paper import check_clocks
+    from golfzoo.verify.static_checks import check_clocks
     from golfzoo.verify.subject import read_subject
 
     monkeypatch.setenv("GOLFZOO_DATA", str(data_root))

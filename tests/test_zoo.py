@@ -1,10 +1,16 @@
 """Discovery: what is found, what is refused, and how it is said."""
 
+import importlib
+from pathlib import Path
+
 import pytest
 
+from golfzoo.engine.kinds import KINDS
 from golfzoo.errors import PluginError
 from golfzoo.terminal.listing import components
 from golfzoo.zoo import discover
+
+PLUGINS = Path(__file__).parent.parent / "plugins"
 
 GOOD = """
     from golfzoo import Component, Config, hookimpl, option
@@ -23,12 +29,20 @@ def reasons():
 
 
 def test_shipped_plugins_are_found_through_entry_points():
+    """Every component of every plugin folder, and no other."""
     zoo = discover()
     assert zoo.problems == []
-    assert zoo.names("quantizer") == ["gptq", "gptq_fisher", "gptq_trellis", "int6", "int8"]
-    entry = zoo.find("architecture", "gpt")
-    assert (entry.plugin, entry.distribution) == ("gpt", "golfzoo")
-    assert entry.file.endswith("golfzoo_gpt/__init__.py")
+    registered = {
+        (kind.name, component.name, face.parent.name.removeprefix("golfzoo_"))
+        for face in PLUGINS.glob("*/__init__.py")
+        for kind in KINDS.values()
+        for component in getattr(importlib.import_module(face.parent.name), kind.hook, list)()
+    }
+    shipped = {key: entry for key, entry in zoo.entries.items() if entry.distribution == "golfzoo"}
+    assert {(*key, entry.plugin) for key, entry in shipped.items()} == registered
+    assert ("architecture", "gpt", "gpt") in registered
+    for entry in shipped.values():
+        assert Path(entry.file) == PLUGINS / f"golfzoo_{entry.plugin}" / "__init__.py"
 
 
 def test_a_foreign_plugin_is_found_the_same_way(install):

@@ -155,7 +155,8 @@ def _prepare(records: list[Any], by_data: dict[str, Any], nproc: int, display: A
 def _known(record: Any, nproc: int, dataset: Any) -> list[str]:
     """The stages whose results are in the cache, as far as this can be told before anything has run."""
     from golfzoo.machine.devices import device_name
-    from golfzoo.running.cache import Cache, Fingerprints
+    from golfzoo.running.cache import Cache
+    from golfzoo.running.fingerprints import Fingerprints
 
     if dataset is None:
         return []
@@ -163,16 +164,21 @@ def _known(record: Any, nproc: int, dataset: Any) -> list[str]:
     trained = cache.has("train", prints.of("train"))
     if trained is None:
         return []
-    key = trained["weights_sha256"]
-    return ["train", *(stage for stage in ("quantize", "compress") if cache.has(stage, prints.of(stage, key)))]
+    known, key = ["train"], trained["key"]
+    for stage in ("quantize", "compress"):
+        facts = cache.has(stage, prints.of(stage, key))
+        if facts is None:
+            break
+        known, key = [*known, stage], facts.get("key", "")
+    return known
 
 
 def _dataset(record: Any) -> dict[str, Any] | None:
     """The fingerprint of a record's dataset, which reads its whole validation text; None where it cannot be read."""
     from golfzoo.corpus.check import fingerprint
+    from golfzoo.engine.components import namespace
     from golfzoo.engine.data import data_paths
     from golfzoo.engine.errors import DataError
-    from golfzoo.engine.parts import namespace
 
     try:
         return fingerprint(*data_paths(namespace(record.tables["data"])))

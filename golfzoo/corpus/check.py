@@ -13,6 +13,7 @@ from golfzoo.engine.errors import DataError
 from golfzoo.engine.shards import BOS, HEADER_BYTES, TokenStream, find_shards
 from golfzoo.engine.tokens import BYTE260, Tokenizer, open_tokenizer
 from golfzoo.errors import UsageError
+from golfzoo.results import read_object
 from golfzoo.tables import NAME
 
 LOCK = "data.lock.json"
@@ -81,11 +82,8 @@ def how_to_get(folder: Path) -> str:
 
 def read_lock(folder: Path) -> dict[str, dict[str, Any]]:
     """File name -> size, sha256 and tokens, of what `golfzoo data fetch` fetched: shards and tokenizer."""
-    try:
-        files = json.loads((folder / LOCK).read_text())["files"]
-        return {name: entry for name, entry in files.items() if isinstance(entry, dict)}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
+    files = read_object(folder / LOCK).get("files")
+    return {name: entry for name, entry in files.items() if isinstance(entry, dict)} if isinstance(files, dict) else {}
 
 
 def tokenizer_of(folder: Path) -> str:

@@ -23,6 +23,7 @@ from golfzoo.engine.errors import DataError
 from golfzoo.engine.files import write_whole
 from golfzoo.engine.shards import HEADER_BYTES, SHARD_NAME, open_shard
 from golfzoo.errors import UsageError
+from golfzoo.results import read_object
 
 _ATTEMPTS = 4
 _LEFTOVER_SECONDS = 3600
@@ -249,10 +250,7 @@ def _merge_manifest(manifest: dict[str, Any], root: Path) -> None:
     if not manifest:
         return
     path = root / "manifest.json"
-    try:
-        old = json.loads(path.read_text())
-    except (OSError, ValueError):
-        old = {}
+    old = read_object(path)
     merged = dict(manifest)
     for kind in ("datasets", "tokenizers"):
         entries = {entry["name"]: entry for source in (old, manifest) for entry in source.get(kind, [])}

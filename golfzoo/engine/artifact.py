@@ -7,50 +7,61 @@ bytes of the quantizer's tensors, one after the other. Their names, types and sh
 the record's architecture, so the length of everything is known before anything is decoded.
 """
 
+from __future__ import annotations
+
 import json
 import struct
 import zlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from golfzoo.engine.clock import Clock
 from golfzoo.engine.errors import ArtifactError, RunError
+from golfzoo.engine.store import StageResult
+
+if TYPE_CHECKING:
+    from golfzoo.engine.protocols import Components, Tensors
+    from golfzoo.engine.setup import Model, Setup
 
 MAGIC = b"GOLF"
 VERSION = 1
 _HEAD = struct.Struct("<4sBIH")
 _CHECKED_FROM = 9  # the checksum covers all that follows it
 
-Tensors = dict[str, torch.Tensor]
+
+def compress(setup: Setup, quantized: StageResult, clock: Clock) -> StageResult:
+    """The artifact's bytes, as a tensor of its own."""
+    with clock.stage("compress"):
+        data = encode_model(quantized.tensors, quantized.facts["metadata"], setup.components, setup.model)
+    return StageResult({"artifact": torch.from_numpy(np.frombuffer(data, dtype=np.uint8).copy())}, {})
 
 
-def encode_model(
-    tensors: Tensors, metadata: dict[str, Any], parts: Any, template: Tensors, roles: dict[str, str]
-) -> bytes:
-    """The artifact of a quantized model. `template` has the names, types and shapes of the model's own parameters, on
-    the meta device; `parts` the record's quantizer, compressor and their names."""
-    check_layout(tensors, parts.quantizer.layout(template, roles))
-    header = json.dumps({**parts.names, "metadata": metadata}, sort_keys=True, separators=(",", ":")).encode()
+def encode_model(tensors: Tensors, metadata: dict[str, Any], components: Components, model: Model) -> bytes:
+    """The artifact of a quantized model, whose names, types and shapes must be as its quantizer lays `model` out."""
+    check_layout(tensors, components.quantizer.layout(model.template, model.roles))
+    header = json.dumps(_names(components) | {"metadata": metadata}, sort_keys=True, separators=(",", ":")).encode()
     if len(header) > 0xFFFF:
         raise RunError(f"quantizer metadata takes {len(header)} bytes of JSON; tensors are the place for data")
-    body = struct.pack("<H", len(header)) + header + compress_tensors(tensors, metadata, parts.compressor)
+    body = struct.pack("<H", len(header)) + header + compress_tensors(tensors, metadata, components.compressor)
     return struct.pack("<4sBI", MAGIC, VERSION, zlib.crc32(body)) + body
 
 
-def decode_model(data: bytes, parts: Any, template: Tensors, roles: dict[str, str], where: str) -> Tensors:
+def decode_model(data: bytes, components: Components, model: Model, where: str) -> Tensors:
     """The state in an artifact; the inverse of encode_model and quantize. Raises ArtifactError, naming the file."""
+    quantizer = components.quantizer
     try:
-        tensors, metadata = read_tensors(data, parts, parts.quantizer.layout(template, roles))
+        tensors, metadata = read_tensors(data, components, quantizer.layout(model.template, model.roles))
         try:
-            return parts.quantizer.dequantize(tensors, metadata)
+            return quantizer.dequantize(tensors, metadata)
         except Exception as error:
-            raise ArtifactError(f"damaged: {parts.names['quantizer']} cannot dequantize it: {error}") from None
+            raise ArtifactError(f"damaged: {components.names['quantizer']} cannot dequantize it: {error}") from None
     except ArtifactError as error:
         raise ArtifactError(f"{where}: {error}") from None
 
 
-def read_tensors(data: bytes, parts: Any, layout: Tensors) -> tuple[Tensors, dict[str, Any]]:
+def read_tensors(data: bytes, components: Components, layout: Tensors) -> tuple[Tensors, dict[str, Any]]:
     """The quantizer's tensors and metadata. `layout` has their names, types and shapes, on the meta device."""
     if len(data) < _HEAD.size:
         raise ArtifactError(f"truncated: {len(data)} bytes, and its head alone is {_HEAD.size}")
@@ -67,14 +78,19 @@ def read_tensors(data: bytes, parts: Any, layout: Tensors) -> tuple[Tensors, dic
         metadata = header.pop("metadata")
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ArtifactError(f"damaged: no readable header in bytes {_HEAD.size}-{payload_at}") from None
-    if header != parts.names:
-        raise ArtifactError(f"made with {header}, and the record has {parts.names}")
+    if header != (names := _names(components)):
+        raise ArtifactError(f"made with {header}, and the record has {names}")
     try:
-        return _decompress_tensors(data[payload_at:], metadata, layout, parts.compressor), metadata
+        return _decompress_tensors(data[payload_at:], metadata, layout, components.compressor), metadata
     except ArtifactError:
         raise
     except Exception as error:  # a compressor says in its own way that the data is damaged
-        raise ArtifactError(f"damaged: {parts.names['compressor']} cannot decompress it: {error}") from None
+        raise ArtifactError(f"damaged: {components.names['compressor']} cannot decompress it: {error}") from None
+
+
+def _names(components: Components) -> dict[str, str]:
+    """What the header says of how it was made."""
+    return {kind: components.names[kind] for kind in ("quantizer", "compressor")}
 
 
 def compress_tensors(tensors: Tensors, metadata: dict[str, Any], compressor: Any) -> bytes:
@@ -99,11 +115,6 @@ def _decompress_tensors(payload: bytes, metadata: dict[str, Any], layout: Tensor
     return _from_bytes(raw, layout)
 
 
-def on_meta(state: Tensors) -> Tensors:
-    """Names, types and shapes of a state, without the data."""
-    return {name: tensor.to("meta") for name, tensor in state.items()}
-
-
 def check_layout(tensors: Tensors, layout: Tensors) -> None:
     """A quantizer must return what it laid out, or its artifact could not be read back."""
     got, wanted = _layout_of(tensors), _layout_of(layout)
@@ -121,11 +132,12 @@ def to_bytes(tensors: Tensors) -> bytes:
 
 
 def _from_bytes(raw: bytes, layout: Tensors) -> Tensors:
+    everything = torch.from_numpy(np.frombuffer(raw, dtype=np.uint8).copy())
     tensors, offset = {}, 0
     for name in _order(layout):
-        like = layout[name]
-        piece = np.frombuffer(raw, dtype=np.uint8, count=like.nbytes, offset=offset).copy()
-        tensors[name] = torch.from_numpy(piece).view(like.dtype).view(like.shape)
+        like = torch.empty_like(layout[name], device="cpu")
+        like.view(-1).view(torch.uint8).copy_(everything[offset : offset + like.nbytes])
+        tensors[name] = like
         offset += like.nbytes
     return {name: tensors[name] for name in layout}
 

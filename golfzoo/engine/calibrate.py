@@ -9,82 +9,85 @@ output, one of each per token:
     lookup/<name>   the same for the rows of an embedding that is looked up: mean over all tokens of g^2, (rows,)
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from golfzoo.engine.batches import TrainingText
+from golfzoo.engine.clock import Clock
 from golfzoo.engine.distributed import World
 from golfzoo.engine.errors import RunError
+from golfzoo.engine.model import frozen, load_weights
+from golfzoo.engine.setup import Setup, Training
+from golfzoo.engine.store import StageResult
 
-Sums = dict[str, Tensor]
+if TYPE_CHECKING:
+    from golfzoo.engine.protocols import Quantizer, Tensors
+
+STATISTICS = ("hessian", "fisher")
 
 
-def calibrate(
-    model: Any, roles: dict[str, str], needs: dict[str, int], text: TrainingText, seed: int, world: World
-) -> Sums:
+def collect(setup: Setup, training: Training, weights: Tensors, clock: Clock) -> StageResult:
+    """What the quantizer needs to know of the trained weights; on the training clock."""
+    with clock.stage("calibrate"):
+        load_weights(setup.model.module, weights, "the trained weights")
+        needs, seed = needs_of(setup.components.quantizer), setup.plan.train.seed
+        statistics = calibrate(setup.model.module, needs, training.batches, seed, setup.world)
+    clock.seconds["train"] += clock.seconds["calibrate"]
+    return StageResult(statistics, {})
+
+
+def calibrate(model: nn.Module, needs: dict[str, int], batches: TrainingText, seed: int, world: World) -> Tensors:
     """The statistics, on the CPU in float32, the same on every process. `needs` has "hessian", "fisher" or both, and
     over how many tokens; the batches are drawn by the seed."""
-    check_needs(needs, model)
+    check_needs(needs)
     generator = torch.Generator(world.device).manual_seed(seed)
-    num_batches = max(1, len(text.stream) // ((text.tokens + 1) * world.size))
+    num_batches = max(1, len(batches.stream) // ((batches.tokens + 1) * world.size))
     drawn = torch.randperm(num_batches, generator=torch.Generator().manual_seed(seed)).tolist()
-    collected: Sums = {}
-    with _frozen(model):
+    collected: Tensors = {}
+    with frozen(model):
         for kind, num_tokens in sorted(needs.items()):
-            batches = [drawn[i % num_batches] for i in range(math.ceil(num_tokens / (text.tokens * world.size)))]
-            sums: Sums = {}
+            chosen = [drawn[i % num_batches] for i in range(math.ceil(num_tokens / (batches.tokens * world.size)))]
+            sums: Tensors = {}
             with _listening(model, sums, kind):
-                for index in batches:
-                    inputs, targets = text.batch(index)
+                for index in chosen:
+                    inputs, _ = batches.batch(index)
                     if kind == "hessian":
                         with torch.no_grad(), world.autocast():
-                            model(inputs, targets)
+                            model(inputs)
                     else:
                         _backward_from_own_labels(model, inputs, generator, world)
-            seen = len(batches) * text.tokens * world.size
+            seen = len(chosen) * batches.tokens * world.size
             for name, total in sums.items():
                 collected[name] = torch.from_numpy(world.sum(total.cpu().numpy())) / seen
     return collected
 
 
-def check_needs(needs: dict[str, int], model: Any) -> None:
-    if unknown := sorted(needs.keys() - {"hessian", "fisher"}):
-        raise RunError(f"the quantizer needs {unknown[0]!r}, and calibration gives only hessian and fisher")
-    if "fisher" in needs and not hasattr(model, "logits"):
-        raise RunError("the quantizer needs fisher, and the architecture has no logits(input_ids) to draw labels from")
+def needs_of(quantizer: Quantizer) -> dict[str, int]:
+    return dict(getattr(quantizer, "needs", {}))
 
 
-def _backward_from_own_labels(model: Any, inputs: Tensor, generator: torch.Generator, world: World) -> None:
+def check_needs(needs: dict[str, int]) -> None:
+    if unknown := sorted(needs.keys() - set(STATISTICS)):
+        raise RunError(f"the quantizer needs {unknown[0]!r}, and calibration gives only {' and '.join(STATISTICS)}")
+
+
+def _backward_from_own_labels(model: nn.Module, inputs: Tensor, generator: torch.Generator, world: World) -> None:
     """Labels are drawn independently, so the gradients of different tokens' losses add up like their squares."""
     with torch.enable_grad(), world.autocast():
-        logits = model.logits(inputs).float().flatten(0, 1)
+        logits = model(inputs).float().flatten(0, 1)
     labels = torch.multinomial(logits.detach().softmax(dim=-1), 1, generator=generator).squeeze(1)
     nn.functional.cross_entropy(logits, labels, reduction="sum").backward()
 
 
 @contextmanager
-def _frozen(model: nn.Module) -> Iterator[None]:
-    """No parameter needs a gradient here: only layers' outputs do."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    was_training = model.training
-    model.eval()
-    for parameter in trained:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        model.train(was_training)
-        for parameter in trained:
-            parameter.requires_grad_(True)
-
-
-@contextmanager
-def _listening(model: nn.Module, sums: Sums, kind: str) -> Iterator[None]:
+def _listening(model: nn.Module, sums: Tensors, kind: str) -> Iterator[None]:
     """Hooks that add up what passes through the layers. A layer's weight is its own, or is handed to it in the call, as
     a tied embedding is to the head."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}

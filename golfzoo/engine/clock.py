@@ -16,6 +16,7 @@ class Clock:
         self.world = world
         self.emit = emit
         self.seconds: dict[str, float] = {}
+        self.said = 0.0
 
     def take_over(self, stage: str, facts: dict[str, Any]) -> None:
         """A stage's result is known from before: its seconds are those that it took then."""
@@ -23,13 +24,24 @@ class Clock:
         for name, seconds in facts.get("seconds", {}).items():
             self.seconds[name] = self.seconds.get(name, 0.0) + seconds
 
+    def since(self, before: dict[str, float]) -> dict[str, float]:
+        """The seconds that were spent since `seconds` was like this, by stage."""
+        spent = {name: seconds - before.get(name, 0.0) for name, seconds in self.seconds.items()}
+        return {name: seconds for name, seconds in spent.items() if seconds}
+
     def rounded(self) -> dict[str, float]:
         return {name: round(seconds, 3) for name, seconds in self.seconds.items()}
+
+    def progress(self, done: int, total: int) -> None:
+        """Say how far scoring has come, once a second at most; `done` of `total` targets, over all processes."""
+        if time.perf_counter() - self.said > 1.0:
+            self.said = time.perf_counter()
+            self.emit({"event": "progress", "done": min(done, total), "total": total})
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         self.emit({"event": "stage", "stage": name})
-        started = time.perf_counter()
+        started = self.said = time.perf_counter()
         yield
         self.world.synchronize()
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started

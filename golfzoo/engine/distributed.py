@@ -95,5 +95,8 @@ def join(precision: str) -> Iterator[World]:
         dist.init_process_group("gloo")
     try:
         yield World(rank, size, device, bf16, dist.group.WORLD, dist.new_group(backend="gloo", timeout=_PATIENCE))
-    finally:
-        dist.destroy_process_group()
+    except BaseException:
+        # NCCL's groups, destroyed, wait for the others, who wait for this process.
+        dist.distributed_c10d._abort_process_group() if cuda else dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()

@@ -9,18 +9,28 @@ Which windows there are, and who scores them in which order, follows from the do
 processes alone.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from golfzoo.engine.clock import Clock
 from golfzoo.engine.data import ValidationText
 from golfzoo.engine.distributed import World
 from golfzoo.engine.ledger import Ledger, Score
+from golfzoo.engine.model import frozen, nats
+from golfzoo.engine.setup import Setup
+from golfzoo.engine.store import StageResult
+
+if TYPE_CHECKING:
+    from golfzoo.engine.protocols import Adaptor, TrainTable, Windowing
 
 # Window widths are rounded up to this, so that a device sees few shapes.
 _WIDTH_STEP = 64
@@ -37,56 +47,92 @@ class Windows:
     continues: np.ndarray
 
 
+def score_flat(setup: Setup, clock: Clock) -> StageResult:
+    """The score in windows as in training."""
+    with clock.stage("roundtrip"):
+        return StageResult({}, evaluate_flat(setup).brief())
+
+
+def evaluate_flat(setup: Setup) -> Score:
+    windowing = flat_windowing(setup.plan.train)
+    return evaluate(setup.model.module, setup.validation, windowing, setup.world, predict=setup.predict)
+
+
+def score_final(setup: Setup, clock: Clock) -> StageResult:
+    """The score that counts, in windows as [eval] says and adapted as [adaptor] says; tokens, bytes and nats of every
+    document."""
+    plan = setup.plan
+    with clock.stage("eval"):
+        score = evaluate(
+            setup.model.module, setup.validation, plan.eval, setup.world, setup.components.adaptor, plan.train.seed,
+            clock.progress, setup.predict,
+        )  # fmt: skip
+    counts = {"tokens": score.tokens, "bytes": score.bytes, "updates": score.updates}
+    documents = {name: torch.from_numpy(column) for name, column in score.documents.items()}
+    return StageResult(documents, score.brief() | counts)
+
+
 def evaluate(
     model: nn.Module,
     text: ValidationText,
-    walk: Any,
+    windowing: Windowing,
     world: World,
-    adaptor: Any = None,
+    adaptor: Adaptor | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    predict: Callable[[Tensor], Tensor] | None = None,
 ) -> Score:
-    """Score the whole validation text. `walk` has context, stride, isolate_documents and batch_sequences.
+    """Score a whole text. The model predicts; nats are taken here, entered, and only then shown to the adaptor.
 
-    `model` maps input and target ids, (batch, time) both, to nats, (batch, time). `progress` is told the number of
-    targets this process has scored, and the number that there are in all.
+    `model` maps ids, (batch, time), to logits, (batch, time, vocab_size). `progress` is told how many targets are
+    scored, by all processes together as far as this one can tell, and how many there are. `predict` is the model
+    compiled, for where there is no adaptor: it is called with few shapes.
     """
-    training = model.training
-    model.eval()
-    frozen = [parameter for parameter in model.parameters() if parameter.requires_grad] if adaptor else []
-    for parameter in frozen:
-        parameter.requires_grad_(False)
     ledger = Ledger(text)
-    if adaptor:
-        adaptor.start(model, walk.batch_sequences)
-    for number, group in enumerate(plan_windows(text.starts, walk, adaptor is not None)):
-        if number % world.size != world.rank:
-            continue
+    forward = partial(_in_few_shapes, predict, windowing) if predict is not None and adaptor is None else model
+    with frozen(model):
         if adaptor:
-            torch.manual_seed(seed + number)  # the same draws for these documents whichever process has them
-            adaptor.reset()
-        for windows in group:
-            inputs, targets, scored = _gather(text.tokens, windows, walk.context)
-            learns = adaptor is not None and bool(windows.continues.any())
-            with torch.set_grad_enabled(learns), world.autocast():
-                nll = model(inputs.to(world.device), targets.to(world.device))
-            positions = windows.start[:, None] + np.arange(nll.shape[1])
-            ledger.write(positions[scored], nll.detach().float().cpu().numpy()[scored])
-            if learns:
-                lessons = torch.from_numpy(scored & windows.continues[:, None]).to(world.device)
-                adaptor.learn(nll, lessons)
-                ledger.updates += 1
-        if progress:
-            progress(ledger.entries, text.num_targets)
-    if adaptor:
-        adaptor.finish()
-    for parameter in frozen:
-        parameter.requires_grad_(True)
-    model.train(training)
+            adaptor.start(model, windowing.batch_sequences)
+        for number, group in enumerate(plan_windows(text.starts, windowing, adaptor is not None)):
+            if number % world.size != world.rank:
+                continue
+            if adaptor:
+                torch.manual_seed(seed + number)  # the same draws for these documents whichever process has them
+                adaptor.reset()
+            for windows in group:
+                _score(forward, windows, windowing, world, adaptor, ledger)
+                if progress:
+                    progress(ledger.entries * world.size, text.num_targets)
+        if adaptor:
+            adaptor.finish()
     return ledger.close(world)
 
 
-def flat_walk(train: Any) -> SimpleNamespace:
+def _score(
+    predict: Any, windows: Windows, windowing: Windowing, world: World, adaptor: Adaptor | None, ledger: Ledger
+) -> None:
+    """Score a batch of windows, and let the adaptor learn from those whose document goes on."""
+    inputs, targets, scored = _gather(ledger.text.tokens, windows, windowing.context)
+    learns = adaptor is not None and bool(windows.continues.any())
+    with torch.set_grad_enabled(learns), world.autocast():
+        losses = nats(predict(inputs.to(world.device)), targets.to(world.device))
+    positions = windows.start[:, None] + np.arange(losses.shape[1])
+    ledger.write(positions[scored], losses.detach().cpu().numpy()[scored])
+    if adaptor and learns:
+        lessons = torch.from_numpy(scored & windows.continues[:, None]).to(world.device)
+        adaptor.learn(losses, lessons)
+        ledger.updates += 1
+
+
+def _in_few_shapes(predict: Callable[[Tensor], Tensor], windowing: Windowing, inputs: Tensor) -> Tensor:
+    """Whole batches, of a window or a fourth or a sixteenth of one: each shape is compiled anew."""
+    (rows, width), context = inputs.shape, windowing.context
+    wide = next(wide for wide in (context // 16, context // 4, context) if wide >= width)
+    padded = nn.functional.pad(inputs, (0, wide - width, 0, windowing.batch_sequences - rows))
+    return predict(padded)[:rows, :width]
+
+
+def flat_windowing(train: TrainTable) -> SimpleNamespace:
     """Windows as in training, by a record's [train] table: next to each other, blind to documents."""
     return SimpleNamespace(
         context=train.seq_len,
@@ -96,37 +142,37 @@ def flat_walk(train: Any) -> SimpleNamespace:
     )
 
 
-def plan_windows(starts: np.ndarray, walk: Any, in_lanes: bool) -> Iterator[list[Windows]]:
+def plan_windows(starts: np.ndarray, windowing: Windowing, in_lanes: bool) -> Iterator[list[Windows]]:
     """Groups of window batches; those of a group follow one another. `starts` as in ValidationText.
 
     Without lanes every group is one batch; with them a group is `batch_sequences` documents, chunk after chunk.
     """
-    if not walk.isolate_documents:
+    if not windowing.isolate_documents:
         starts = starts[[0, -1]]
     lengths = np.diff(starts)
-    num_chunks = -(-lengths // walk.stride)
+    num_chunks = -(-lengths // windowing.stride)
     if in_lanes:
         order = np.argsort(-num_chunks, kind="stable")
-        for group in _split(order, walk.batch_sequences):
+        for group in _split(order, windowing.batch_sequences):
             yield [
-                _windows(starts[lanes], lengths[lanes], np.full(len(lanes), chunk), walk)
+                _windows(starts[lanes], lengths[lanes], np.full(len(lanes), chunk), windowing)
                 for chunk in range(num_chunks[group[0]])
                 if len(lanes := group[num_chunks[group] > chunk])
             ]
         return
     document = np.repeat(np.arange(len(lengths)), num_chunks)
     chunk = np.arange(len(document)) - np.repeat(np.cumsum(num_chunks) - num_chunks, num_chunks)
-    everything = _windows(starts[document], lengths[document], chunk, walk)
+    everything = _windows(starts[document], lengths[document], chunk, windowing)
     order = np.argsort(-everything.length, kind="stable")  # windows of like length together: little padding
-    for batch in _split(order, walk.batch_sequences):
+    for batch in _split(order, windowing.batch_sequences):
         yield [Windows(*(field[batch] for field in vars(everything).values()))]
 
 
-def _windows(start: np.ndarray, length: np.ndarray, chunk: np.ndarray, walk: Any) -> Windows:
+def _windows(start: np.ndarray, length: np.ndarray, chunk: np.ndarray, windowing: Windowing) -> Windows:
     """The window of each document's chunk of that number; all (batch,)."""
-    end = np.minimum((chunk + 1) * walk.stride, length)
-    begin = np.maximum(end - walk.context, 0)
-    return Windows(start + begin, end - begin, chunk * walk.stride - begin, end < length)
+    end = np.minimum((chunk + 1) * windowing.stride, length)
+    begin = np.maximum(end - windowing.context, 0)
+    return Windows(start + begin, end - begin, chunk * windowing.stride - begin, end < length)
 
 
 def _split(order: np.ndarray, size: int) -> list[np.ndarray]:

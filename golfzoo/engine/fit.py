@@ -1,10 +1,22 @@
-"""Fitting: the quantizer's one knob, moved until the artifact takes the room there is."""
+"""Quantizing; and fitting: the quantizer's one knob, moved until the artifact takes the room there is."""
 
+from __future__ import annotations
+
+import json
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
+from golfzoo.engine.artifact import encode_model
+from golfzoo.engine.clock import Clock
 from golfzoo.engine.describe import Emit
 from golfzoo.engine.errors import RunError
+from golfzoo.engine.model import hash_state
+from golfzoo.engine.store import StageResult
+
+if TYPE_CHECKING:
+    from golfzoo.engine.protocols import Tensors
+    from golfzoo.engine.setup import Setup
 
 WINDOW = 512
 """How far below the room an artifact may stay, in bytes."""
@@ -12,6 +24,48 @@ WINDOW = 512
 _ATTEMPTS = 40
 _REACH = 24.0  # octaves on either side of where the knob starts
 _FINEST = 1e-7  # octaves
+
+
+def quantize(setup: Setup, weights: Tensors, calibration: Tensors, room: int | None, clock: Clock) -> StageResult:
+    """The quantizer's tensors, its metadata, and a key for both; with `room`, at the knob that takes it."""
+    quantizer = setup.components.quantizer
+    with clock.stage("quantize"):
+        attempts = Attempts(setup, weights, calibration, quantizer.quantize)
+        knob = getattr(quantizer, "knob", None)
+        if room is not None:
+            knob = fit(setup, weights, calibration, room, attempts, clock.emit)
+        tensors, metadata = attempts.at(knob)
+    return StageResult(tensors, {"metadata": metadata, "key": hash_state(tensors) + json.dumps(metadata)})
+
+
+def fit(setup: Setup, weights: Tensors, calibration: Tensors, room: int, attempts: Attempts, emit: Emit) -> float:
+    """The knob that takes the room. Where the quantizer has drafts, they lead there."""
+    quantizer: Any = setup.components.quantizer
+    num_weights = sum(tensor.numel() for tensor in weights.values())
+    knob = float(quantizer.knob)
+    if hasattr(quantizer, "draft"):
+        emit({"event": "note", "text": "fit: with drafts first"})
+        drafts = Attempts(setup, weights, calibration, quantizer.draft)
+        knob = fit_knob(drafts.size_at, knob, room, num_weights, emit, max(WINDOW, room // 256))
+    return fit_knob(attempts.size_at, knob, room, num_weights, emit)
+
+
+class Attempts:
+    """Quantizes at one knob after another. The last result is kept: it is asked for again."""
+
+    def __init__(self, setup: Setup, weights: Tensors, calibration: Tensors, method: Callable[..., Any]) -> None:
+        self.setup, self.method = setup, method
+        self.given = weights, setup.model.roles, calibration
+        self.latest: tuple[float | None, Any] | None = None
+
+    def at(self, knob: float | None) -> tuple[Tensors, dict[str, Any]]:
+        if self.latest is None or self.latest[0] != knob:
+            self.latest = knob, self.method(*self.given, knob)
+        return self.latest[1]
+
+    def size_at(self, knob: float) -> int:
+        """Bytes of the artifact."""
+        return len(encode_model(*self.at(knob), self.setup.components, self.setup.model))
 
 
 def fit_knob(

@@ -41,9 +41,13 @@ class Ledger:
         self.updates = 0
 
     def write(self, targets: np.ndarray, nats: np.ndarray) -> None:
-        """Enter the losses of some targets, both (n,). A target that has one already is an error."""
+        """Enter the losses of some targets, both (n,). A target that has one already is an error, and so is a loss
+        that no probability has: below zero, infinite, or no number."""
         if self.written[targets].any():
             raise RunError(f"target {targets[self.written[targets] > 0][0]} was scored twice")
+        impossible = ~(nats >= 0) | np.isinf(nats)  # NaN is not at least 0 either
+        if impossible.any():
+            raise RunError(f"target {targets[impossible][0]} scored {nats[impossible][0]} nats")
         self.nats[targets] = nats
         self.written[targets] = 1
         self.entries += len(targets)
@@ -59,8 +63,6 @@ class Ledger:
                 f"{len(written)} targets must be scored exactly once; there were {entries} scores, "
                 f"and target {wrong} had {written[wrong]}"
             )
-        if not np.isfinite(nats).all():
-            raise RunError(f"target {int(np.argmax(~np.isfinite(nats)))} scored {nats[~np.isfinite(nats)][0]} nats")
         documents = {
             "tokens": np.diff(self.text.starts),
             "bytes": np.add.reduceat(self.text.target_bytes, self.text.starts[:-1], dtype=np.int64),

@@ -1,16 +1,30 @@
-"""Making the record's model, and loading weights into it."""
+"""Making the record's model, calling it with its loss, and loading weights into it."""
+
+from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from typing import Any
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from golfzoo.engine.distributed import World
 from golfzoo.engine.errors import RunError
 
+if TYPE_CHECKING:
+    from golfzoo.engine.protocols import Tensors, TrainTable
+
 ROLES = ("embedding", "head", "matrix", "control")
+
+
+def seed_everything(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)  # CUDA's generators too
 
 
 def build_model(architecture: Callable[..., Any], vocab_size: int, world: World) -> tuple[Any, dict[str, str]]:
@@ -34,7 +48,65 @@ def build_model(architecture: Callable[..., Any], vocab_size: int, world: World)
     return model, roles
 
 
-def digest(state: Mapping[str, torch.Tensor]) -> str:
+def nats(logits: Tensor, target_ids: Tensor) -> Tensor:
+    """The negative log-likelihood of each target under logits (batch, time, vocab_size): (batch, time) float32.
+
+    The one routine that turns logits into nats. Whatever a model returns is normalized here.
+    """
+    losses = nn.functional.cross_entropy(logits.float().flatten(0, 1), target_ids.flatten(), reduction="none")
+    return losses.view_as(target_ids)
+
+
+class Objective(nn.Module):
+    """A model and its loss as one module, for training: compiled, they are one graph.
+
+    The loss is that of the score, or the architecture's own `training_loss`.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, target_ids: Tensor) -> Tensor:
+        """Ids, both (batch, time) -> (batch, time) nats."""
+        if hasattr(self.model, "training_loss"):
+            return self.model.training_loss(input_ids, target_ids)
+        return nats(self.model(input_ids), target_ids)
+
+
+def compiled(module: nn.Module, train: TrainTable, world: World) -> Any:
+    """A module as it is called: compiled for fixed shapes, or as it is."""
+    wanted = world.device.type == "cuda" if train.compile == "auto" else train.compile == "on"
+    return torch.compile(module, dynamic=False) if wanted else module
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation, with no parameter that needs a gradient; afterwards as it was."""
+    was_training = model.training
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    model.eval()
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        model.train(was_training)
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
+def on_meta(state: Mapping[str, Tensor]) -> Tensors:
+    """Names, types and shapes of a state, without the data."""
+    return {name: tensor.to("meta") for name, tensor in state.items()}
+
+
+def on_cpu(state: Mapping[str, Tensor]) -> Tensors:
+    """A copy of a state, whatever device it is on."""
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in state.items()}
+
+
+def hash_state(state: Mapping[str, Tensor]) -> str:
     """A SHA-256 of names and exact values: whether two models are the same to the bit."""
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
@@ -43,13 +115,16 @@ def digest(state: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def distance(state: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> float:
-    """How far apart two states are, relative to the first: |a - b| / |a| over all their values."""
+def relative_error(state: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
+    """How far another state is from this one: |a - b| / |a| over all their values.
+
+    0 where both are nothing but zeros, infinite where only the first is."""
     apart = sum((state[name].double() - other[name].cpu().double()).square().sum().item() for name in state)
-    return (apart / sum(state[name].double().square().sum().item() for name in state)) ** 0.5
+    size = sum(state[name].double().square().sum().item() for name in state)
+    return (apart / size) ** 0.5 if size else 0.0 if apart == 0 else float("inf")
 
 
-def load_weights(model: nn.Module, state: Mapping[str, torch.Tensor], where: str) -> None:
+def load_weights(model: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
     """Copy a state into the model. Names and shapes must be the model's own; types are converted."""
     own = model.state_dict()
     if missing := sorted(own.keys() - state.keys()):

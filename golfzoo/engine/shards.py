@@ -58,23 +58,27 @@ def find_shards(folder: Path, split: str) -> list[Path]:
     the order of the data."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such dataset")
-    numbered: dict[int, Path] = {}
+    numbered: dict[int, list[Path]] = {}
     prefixes = set()
     for path in sorted(folder.iterdir()):
         match = SHARD_NAME.fullmatch(path.name)
         if match and match["split"] == split:
             prefixes.add(match["prefix"])
-            numbered[int(match["number"])] = path
+            numbered.setdefault(int(match["number"]), []).append(path)
     if not numbered:
         raise DataError(f"{folder}: has no {split} shards (*_{split}_000000.bin)")
     if len(prefixes) > 1:
         raise DataError(f"{folder}: {split} shards of several datasets: {', '.join(sorted(prefixes))}; keep one")
+    for number, paths in numbered.items():
+        if len(paths) > 1:
+            names = " and ".join(path.name for path in paths)
+            raise DataError(f"{folder}: {names} are both {split} shard {number}; keep one")
     missing = sorted(set(range(max(numbered) + 1)) - set(numbered))
     if missing:
         raise DataError(
             f"{folder}: {split} shard {missing[0]:06d} is missing, though {max(numbered):06d} is there; fetch it again"
         )
-    return [numbered[number] for number in sorted(numbered)]
+    return [numbered[number][0] for number in sorted(numbered)]
 
 
 class TokenStream:
@@ -84,6 +88,8 @@ class TokenStream:
         self.paths = find_shards(folder, split)
         self.shards = [open_shard(path) for path in self.paths]
         self.ends = np.cumsum([len(shard) for shard in self.shards])
+        if len(self) == 0:
+            raise DataError(f"{folder}: its {split} shards hold no tokens; fetch or build them again")
 
     def __len__(self) -> int:
         return int(self.ends[-1])

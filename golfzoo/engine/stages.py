@@ -1,41 +1,42 @@
-"""What becomes of a run's stages, and of a training that is under way. A submission keeps nothing; the host files."""
+"""The stages of a run, as data: what the result of each depends on. For whoever keeps results; a submission keeps none,
+and does not have this file."""
 
-from typing import Any
-
-import torch
-
-Kept = tuple[dict[str, torch.Tensor], dict[str, Any]]
-"""What a stage leaves: tensors, and facts that are JSON values."""
+from dataclasses import dataclass
 
 
-class Stages:
-    """Keeps nothing and knows nothing from before. The host's subclass does both.
+@dataclass(frozen=True)
+class Stage:
+    """A part of a run whose result can be kept. It is computed again when one of these changes:
 
-    `key` tells results of one stage apart that the record alone does not: it has the hash of the weights that the stage
-    was given.
+    module   the engine's module of its function, and what that imports
+    options  tables and keys of the record
+    data     parts of the dataset
+    after    earlier stages, as far as its key does not have what they left
+
+    So it is when the table or the body of a component changes whose kind names the stage (kinds.py).
     """
 
-    def load(self, stage: str, key: str = "") -> Kept | None:
-        """The result of a stage that need not be run again, or None."""
-        return None
+    name: str
+    module: str
+    options: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
 
-    def save(self, stage: str, tensors: dict[str, torch.Tensor], facts: dict[str, Any], key: str = "") -> None:
-        """Keep a finished stage."""
 
-    def checkpoint(self, step: int, state: dict[str, Any]) -> None:
-        """Keep a training that is under way: this process's share of it after `step` steps."""
-
-    def checkpoints(self) -> list[int]:
-        """The steps that this process has checkpoints of."""
-        return []
-
-    def resume(self, step: int) -> dict[str, Any]:
-        """This process's share of the training at one of those steps; {} at step 0, the beginning."""
-        return {}
-
-    def stop_signal(self) -> int:
-        """The number of the signal that asks this process to stop, or 0. Asked after every step of training."""
-        return 0
-
-    def stop_listening(self) -> None:
-        """Training is through and kept: whoever asks to stop need not wait any more."""
+STAGES = {
+    stage.name: stage
+    for stage in (
+        Stage("train", "train", options=("train",), data=("train", "val", "tokenizer")),
+        Stage("calibrate", "calibrate", after=("train",)),
+        Stage("quantize", "fit", after=("train", "calibrate")),
+        Stage("fit", "fit", after=("train", "calibrate")),  # instead of quantize, where the artifact is fitted
+        Stage("compress", "artifact"),
+        Stage(
+            "roundtrip",
+            "evaluate",
+            options=("train.seq_len", "train.micro_batch_tokens", "train.precision"),
+            data=("val", "tokenizer"),
+        ),
+        Stage("eval", "evaluate", options=("eval", "train.seed", "train.precision"), data=("val", "tokenizer")),
+    )
+}

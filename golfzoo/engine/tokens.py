@@ -1,8 +1,8 @@
 """Bytes per token: the one routine that turns token ids into the denominator of bits per byte. Needs no torch.
 
 A SentencePiece control, unknown or unused piece counts 0 bytes and is a boundary; a byte piece counts 1; any other
-piece counts the UTF-8 length of its text without a leading U+2581, plus 1 for that space if the token before it is not
-a boundary. `byte260` is 4 special tokens followed by the 256 bytes.
+piece counts the UTF-8 length of its text, in which U+2581 stands for a space; the first of a leading one counts only if
+the token before it is not a boundary. `byte260` is 4 special tokens followed by the 256 bytes.
 """
 
 from dataclasses import dataclass
@@ -71,7 +71,7 @@ def open_tokenizer(path: Path) -> Tokenizer:
         else:
             piece = processor.id_to_piece(token)
             leading_space[token] = piece.startswith(_SPACE)
-            text_bytes[token] = len(piece.removeprefix(_SPACE).encode())
+            text_bytes[token] = len(piece.removeprefix(_SPACE).replace(_SPACE, " ").encode())
     if not boundary[BOS]:
         raise DataError(
             f"{path}: token {BOS} must be the document start (BOS), got piece {processor.id_to_piece(BOS)!r}"

@@ -1,33 +1,34 @@
 """What a record costs on this machine: speed of training and scoring, seconds of the stages, memory.
 
-Everything measured is what a run does: the engine's batches, steps, walk and artifact, with the record's components.
+Everything measured is what a run does: the engine's batches, steps, windows and artifact, with the record's components.
 """
 
-import functools
+from __future__ import annotations
+
 import itertools
 import statistics
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from golfzoo.engine.artifact import decode_model, encode_model
-from golfzoo.engine.batches import TrainingText
-from golfzoo.engine.calibrate import calibrate
+from golfzoo.engine.artifact import compress, decode_model
+from golfzoo.engine.calibrate import collect, needs_of
+from golfzoo.engine.clock import Clock
+from golfzoo.engine.components import namespace
 from golfzoo.engine.distributed import World
-from golfzoo.engine.evaluate import evaluate, flat_walk
-from golfzoo.engine.model import load_weights
-from golfzoo.engine.parts import Parts, namespace
-from golfzoo.engine.run import set_up
-from golfzoo.engine.train import (
-    accumulate,
-    parallel,
-    training_seconds,
-    update,
-)
+from golfzoo.engine.evaluate import evaluate, flat_windowing
+from golfzoo.engine.fit import quantize
+from golfzoo.engine.model import Objective, load_weights, on_cpu
+from golfzoo.engine.schedule import training_seconds
+from golfzoo.engine.setup import Setup, Training, set_up, set_up_training
+from golfzoo.engine.step import accumulate, parallel, update
 from golfzoo.machine.measuring import count_flops, matmul_peak, peak_memory, piece_of, time_repeated
 from golfzoo.record import Record
+
+if TYPE_CHECKING:
+    from golfzoo.engine.protocols import Plan, Tensors
 
 # The challenge's training time, for records without a cap of their own.
 _CHALLENGE_SECONDS = 600.0
@@ -45,9 +46,10 @@ def bench(record: Record, world: World, repeats: int, tokens: int | None, say: S
     being measured.
     """
     plan = namespace(record.tables)
-    parts = record.bind()
-    _, text, stream, model, roles, template, optimizers = set_up(plan, parts, world)
-    forward = parallel(model, plan.train, world)
+    setup = set_up(plan, record.bind(), world)
+    training = set_up_training(setup)
+    module = setup.model.module
+    objective = parallel(module, plan.train, world)
 
     def measure(what: str, work: Callable[[], Any], warmups: int) -> list[float]:
         say(f"measuring {what}")
@@ -57,25 +59,25 @@ def bench(record: Record, world: World, repeats: int, tokens: int | None, say: S
     peak = matmul_peak(world, dtype)
     if world.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(world.device)
-    step = training_step(forward, model, optimizers, stream, plan.train, world)
-    steps = measure("training", step, 2)
-    stages = time_stages(model, roles, template, parts, stream, plan, world, measure)
+    steps = measure("training", training_step(objective, setup, training), 2)
+    stages = time_stages(setup, training, measure)
 
     budget = tokens or (2**19 if world.device.type == "cuda" else 2**14)
-    walk = flat_walk(plan.train)
-    flat = piece_of(text, walk, budget)
-    final = piece_of(text, plan.eval, budget)
-    flat_seconds = measure("flat scoring", lambda: evaluate(model, flat, walk, world), 1)
+    windowing = flat_windowing(plan.train)
+    flat = piece_of(setup.validation, windowing, budget)
+    final = piece_of(setup.validation, plan.eval, budget)
+    flat_seconds = measure("flat scoring", lambda: evaluate(module, flat, windowing, world), 1)
     final_seconds = measure(
         "scoring as [eval] and [adaptor] say",
-        lambda: evaluate(model, final, plan.eval, world, parts.adaptor, plan.train.seed),
+        lambda: evaluate(module, final, plan.eval, world, setup.components.adaptor, plan.train.seed),
         1,
     )
     memory = peak_memory(world)
 
     peak = max(peak, matmul_peak(world, dtype))  # again: a machine may be busy with something else for a while
-    inputs, targets = stream.batch(0)
-    flops = count_flops(model, inputs[:1], targets[:1], world)  # last: its attention takes memory of its own
+    inputs, targets = training.batches.batch(0)
+    # Last, because its attention takes memory of its own.
+    flops = count_flops(Objective(module), inputs[:1], targets[:1], world)
     return {
         "record": record.name,
         "profile": record.profile,
@@ -83,7 +85,7 @@ def bench(record: Record, world: World, repeats: int, tokens: int | None, say: S
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "precision": str(dtype).removeprefix("torch."),
-        "compiled": forward is not model,
+        "compiled": not isinstance(objective, Objective),
         "training": describe_training(steps, plan.train, flops, peak),
         "scoring": {
             "flat": {"tokens": flat.num_targets, **spread(rates(flat.num_targets, flat_seconds))},
@@ -91,43 +93,35 @@ def bench(record: Record, world: World, repeats: int, tokens: int | None, say: S
         },
         "seconds": {name: spread(seconds) for name, seconds in stages.items()},
         "peak_memory_bytes": memory,
-        "within_limits": within_limits(steps, final.num_targets, final_seconds, text.num_targets, plan),
+        "within_limits": within_limits(steps, final.num_targets, final_seconds, setup.validation.num_targets, plan),
     }
 
 
-def time_stages(
-    model: nn.Module,
-    roles: dict[str, str],
-    template: dict[str, torch.Tensor],
-    parts: Parts,
-    stream: TrainingText,
-    plan: Any,
-    world: World,
-    measure: Measure,
-) -> dict[str, list[float]]:
+def time_stages(setup: Setup, training: Training, measure: Measure) -> dict[str, list[float]]:
     """Seconds of what lies between training and scoring; the model has the artifact's weights afterwards.
 
     Quantizing and compressing are timed once through, also where [size].fit would have a run repeat them.
     """
-    weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+    module, weights = setup.model.module, on_cpu(setup.model.module.state_dict())
     stages: dict[str, list[float]] = {}
-    calibration: list[dict[str, torch.Tensor]] = []
-    if needs := dict(getattr(parts.quantizer, "needs", {})):
+    calibration: Tensors = {}
+    clock = Clock(setup.world, lambda event: None)
+    clock.seconds["train"] = 0.0
+    if needs_of(setup.components.quantizer):
 
-        def collect() -> None:
-            calibration[:] = [calibrate(model, roles, needs, stream, plan.train.seed, world)]
+        def calibrate() -> None:
+            calibration.update(collect(setup, training, weights, clock).tensors)
 
-        stages["calibrate"] = measure("calibration", collect, 1)
-    quantize = functools.partial(parts.quantizer.quantize, weights, roles, *calibration)
-    quantized, metadata = quantize()
-    encode = functools.partial(encode_model, quantized, metadata, parts, template, roles)
-    artifact = encode()
+        stages["calibrate"] = measure("calibration", calibrate, 1)
+    quantized = quantize(setup, weights, calibration, None, clock)
+    artifact = compress(setup, quantized, clock).tensors["artifact"].numpy().tobytes()
 
     def load() -> None:
-        load_weights(model, decode_model(artifact, parts, template, roles, "the artifact"), "the artifact")
+        load_weights(module, decode_model(artifact, setup.components, setup.model, "the artifact"), "the artifact")
 
-    stages["quantize"] = measure("quantization", quantize, 0)  # these two are warm by now
-    stages["compress"] = measure("compression", encode, 0)
+    # The first two are warm by now.
+    stages["quantize"] = measure("quantization", lambda: quantize(setup, weights, calibration, None, clock), 0)
+    stages["compress"] = measure("compression", lambda: compress(setup, quantized, clock), 0)
     stages["load"] = measure("loading", load, 1)
     return stages
 
@@ -141,22 +135,15 @@ def rates(count: int, seconds: list[float]) -> list[float]:
     return [count / max(each, 1e-9) for each in seconds]
 
 
-def training_step(
-    forward: nn.Module,
-    model: nn.Module,
-    optimizers: list[torch.optim.Optimizer],
-    stream: TrainingText,
-    settings: Any,
-    world: World,
-) -> Callable[[], None]:
-    """A function that takes the next optimizer step, of `settings.batch_tokens` tokens, as the training loop does."""
-    micro_steps = settings.batch_tokens // settings.micro_batch_tokens
+def training_step(objective: nn.Module, setup: Setup, training: Training) -> Callable[[], None]:
+    """A function that takes the next optimizer step, of [train].batch_tokens tokens, as the training loop does."""
+    settings, world = setup.plan.train, setup.world
     numbers = itertools.count()
 
     def step() -> None:
         number = next(numbers)
-        loss = accumulate(forward, stream, number, micro_steps, world)
-        update(model, optimizers, number, 1.0, settings)
+        loss = accumulate(objective, training.batches, number, settings, world)
+        update(setup.model.module, training.optimizers, number, 1.0, settings)
         world.gather([loss.item()])
 
     return step
@@ -180,7 +167,7 @@ def describe_training(steps: list[float], settings: Any, sequence_flops: int | N
     }
 
 
-def within_limits(steps: list[float], scored: int, seconds: list[float], val_tokens: int, plan: Any) -> dict[str, Any]:
+def within_limits(steps: list[float], scored: int, seconds: list[float], val_tokens: int, plan: Plan) -> dict[str, Any]:
     """What the record's seconds would buy at these speeds: `scored` tokens took `seconds`."""
     train_seconds = training_seconds(plan.train) or _CHALLENGE_SECONDS
     num_steps = int(train_seconds / statistics.median(steps))

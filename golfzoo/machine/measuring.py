@@ -1,9 +1,11 @@
 """What speed is measured with: a clock, a counter of operations, a piece of text. They know no record."""
 
+from __future__ import annotations
+
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,6 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from golfzoo.engine.data import ValidationText
 from golfzoo.engine.distributed import World
 from golfzoo.engine.shards import BOS
+
+if TYPE_CHECKING:
+    from golfzoo.engine.protocols import Windowing
 
 # A measurement that has taken this long is not repeated further.
 _ENOUGH_SECONDS = 12.0
@@ -44,8 +49,8 @@ def time_repeated(
     return seconds
 
 
-def count_flops(model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, world: World) -> int | None:
-    """Floating-point operations of a forward and a backward pass over ids, both (batch, time); a multiply-add is two.
+def count_flops(objective: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, world: World) -> int | None:
+    """Floating-point operations of an objective forward and backward, for ids (batch, time); a multiply-add is two.
 
     Matrix products are counted as they are executed, whatever the architecture; attention as if it were not causal, as
     is the custom (12 x layers x dim x time per token). None where the passes cannot be followed, or multiply nothing.
@@ -55,12 +60,12 @@ def count_flops(model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, w
         # Fused attention kernels differ in whether their operations are known to the counter; plain products are.
         with sdpa_kernel(SDPBackend.MATH), counter:
             with world.autocast():
-                loss = model(inputs, targets).mean()
+                loss = objective(inputs, targets).mean()
             loss.backward()
     except Exception:  # an architecture may bring kernels that the counter, or the plain attention, cannot take
         return None
     finally:
-        model.zero_grad(set_to_none=True)
+        objective.zero_grad(set_to_none=True)
     return counter.get_total_flops() or None
 
 
@@ -90,25 +95,24 @@ def peak_memory(world: World) -> int | None:
     return resident if sys.platform == "darwin" else resident * 1024
 
 
-def piece_of(text: ValidationText, walk: Any, budget: int) -> ValidationText:
+def piece_of(text: ValidationText, windowing: Windowing, budget: int) -> ValidationText:
     """About `budget` tokens of a text that take the time per token that the whole text takes.
 
     Where documents are isolated, like are scored with like, `batch_sequences` at once, from the longest to the
     shortest. Up to four of these groups are taken, evenly spaced over the tokens, and their documents cut to equal
     shares. Elsewhere it is the beginning, in full batches.
     """
-    if not walk.isolate_documents:
-        batch = walk.batch_sequences * walk.stride
+    if not windowing.isolate_documents:
+        batch = windowing.batch_sequences * windowing.stride
         return ValidationText(text.tokens[: max(budget // batch, 1) * batch + 1], text.tokenizer)
     lengths = np.diff(text.starts)
-    num_chunks = -(-lengths // walk.stride)
+    num_chunks = -(-lengths // windowing.stride)
     order = np.argsort(-num_chunks, kind="stable")
-    num_groups = min(max(budget // (walk.batch_sequences * _CHUNKS * walk.stride), 1), _GROUPS)
-    keep = max(budget // (num_groups * walk.batch_sequences), walk.stride)
+    num_groups = min(max(budget // (windowing.batch_sequences * _CHUNKS * windowing.stride), 1), _GROUPS)
+    keep = max(budget // (num_groups * windowing.batch_sequences), windowing.stride)
     marks = (np.arange(num_groups) + 0.5) / num_groups * text.num_targets
-    groups = np.unique(np.searchsorted(np.cumsum(lengths[order]), marks) // walk.batch_sequences)
-    chosen = np.sort(
-        np.concatenate([order[group * walk.batch_sequences : (group + 1) * walk.batch_sequences] for group in groups])
-    )
+    size = windowing.batch_sequences
+    groups = np.unique(np.searchsorted(np.cumsum(lengths[order]), marks) // size)
+    chosen = np.sort(np.concatenate([order[group * size : (group + 1) * size] for group in groups]))
     pieces = [text.tokens[text.starts[i] : text.starts[i] + min(lengths[i], keep)] for i in chosen]
     return ValidationText(np.append(np.concatenate(pieces), np.array(BOS, dtype=text.tokens.dtype)), text.tokenizer)

@@ -14,6 +14,7 @@ import tomli
 
 from golfzoo.errors import UsageError
 from golfzoo.report.survey import Row, is_run, printable, read_row
+from golfzoo.results import read_object
 
 _MOST_POINTS = 1000
 
@@ -150,7 +151,7 @@ def shorten_apart(texts: list[str], most: int) -> list[str]:
 
 def _read_ablation(folder: Path) -> tuple[Ablation, dict[Path, str]]:
     """An ablation, and the folders of its cells with the names that it gives them."""
-    plan = _read_json(folder / "ablation.json")
+    plan = read_object(folder / "ablation.json")
     cells = [cell for cell in _list(plan.get("cells")) if isinstance(cell, dict)]
     several = len({str(cell.get("seed")) for cell in cells}) > 1
     called = {
@@ -170,7 +171,7 @@ def _read_ablation(folder: Path) -> tuple[Ablation, dict[Path, str]]:
 
 
 def _read_run(number: int, row: Row) -> Run:
-    result = _read_json(row.folder / "result.json")
+    result = read_object(row.folder / "result.json")
     try:
         text = (row.folder / "record.toml").read_text(errors="replace")
         tables = tomli.loads(text)
@@ -187,7 +188,7 @@ def _read_run(number: int, row: Row) -> Run:
         error=printable(str(result.get("error", "")))[:300],
         tables=tables,
         record_text=text,
-        environment=_read_json(row.folder / "env.json"),
+        environment=read_object(row.folder / "env.json"),
         loss=_curve(events, "train", "loss"),
         bpb=_curve(events, "val", "val_bpb"),
     )
@@ -221,14 +222,6 @@ def _curve(events: list[dict[str, Any]], kind: str, quantity: str) -> Curve:
         thinned.append(points[-1])
     steps, seconds, values = zip(*thinned, strict=True) if thinned else ((), (), ())
     return Curve(steps, seconds, values)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _list(value: Any) -> list[Any]:

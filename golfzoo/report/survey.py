@@ -15,7 +15,7 @@ import tomli
 
 from golfzoo.config import suggest
 from golfzoo.errors import UsageError
-from golfzoo.results import Result
+from golfzoo.results import Result, read_object
 
 COLUMNS = (
     "name", "record", "changed", "profile", "status", "seed", "bpb", "bytes", "headroom", "train_s", "eval_s", "when"
@@ -205,10 +205,7 @@ def _from_record(folder: Path) -> dict[str, Any]:
 def _overrides(folder: Path) -> list[str]:
     """The KEY=VALUE arguments in the command of env.json, but for the seed. What --vary changes is left out, since it
     is the grid's and not the cell's; the cell's name has it."""
-    try:
-        command = json.loads((folder / "env.json").read_text())["command"]
-    except (OSError, ValueError, RecursionError, KeyError, TypeError):
-        return []
+    command = read_object(folder / "env.json").get("command")
     words = [str(word) for word in command] if isinstance(command, list) else []
     return [
         word

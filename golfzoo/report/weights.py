@@ -4,14 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from golfzoo.corpus.check import file_sha256
 from golfzoo.engine.artifact import decode_model
-from golfzoo.engine.data import data_paths
 from golfzoo.engine.errors import RunError
-from golfzoo.engine.parts import namespace
-from golfzoo.engine.tokens import open_tokenizer
+from golfzoo.engine.model import relative_error
 from golfzoo.errors import GolfzooError
 from golfzoo.record import Record, load_record
 from golfzoo.report.gather import Run
@@ -37,7 +33,7 @@ class TensorError:
 class Artifact:
     """An artifact, and the runs that ended in it, the best first.
 
-    measured  what golfzoo.shipping.sizes.measure says of it with the code of the first of them, or None
+    measured  what shipping.sizes.measure says of it with the code of the first of them, or None
     errors    of every tensor, in the model's order; None where the trained weights could not be read
     """
 
@@ -85,23 +81,12 @@ def _examine(run: Run, zoo: Zoo, problems: list[str]) -> tuple[dict[str, Any] | 
 
 def tensor_errors(run: Run, record: Record) -> Iterator[TensorError]:
     """The error of every tensor of a run. Raises RunError or UsageError, naming the file that cannot be used."""
-    tokenizer = open_tokenizer(data_paths(namespace(record.tables["data"]))[1])
-    parts, template, roles = sizes.make_template(record, tokenizer)
+    components, model, _ = sizes.make_untrained(record)
     artifact, path = run.folder / "artifact.golf", run.folder / "weights.safetensors"
-    decoded = decode_model(artifact.read_bytes(), parts, template, roles, str(artifact))
+    decoded = decode_model(artifact.read_bytes(), components, model, str(artifact))
     trained = read_weights(path)
-    for name in template:
+    for name in model.template:
         if name not in trained or name not in decoded or trained[name].shape != decoded[name].shape:
             raise RunError(f"{path}: {name}: is not there, or not as in the artifact")
-        error = relative_error(trained[name], decoded[name])
-        yield TensorError(name, roles.get(name, "buffer"), trained[name].numel(), error)
-
-
-def relative_error(trained: torch.Tensor, decoded: torch.Tensor) -> float:
-    """Root mean square of decoded - trained, over that of trained. Both of one shape."""
-    wanted = trained.double()
-    apart = float((decoded.double() - wanted).square().sum())
-    size = float(wanted.square().sum())
-    if size == 0:
-        return 0.0 if apart == 0 else float("inf")
-    return (apart / size) ** 0.5
+        error = relative_error({name: trained[name]}, decoded)
+        yield TensorError(name, model.roles.get(name, "buffer"), trained[name].numel(), error)

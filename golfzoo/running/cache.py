@@ -9,6 +9,7 @@ An entry appears whole or not at all, and one whose tensors are damaged counts a
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import time
 from contextlib import suppress
@@ -16,29 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from golfzoo import engine
-from golfzoo.record import Record
-from golfzoo.shipping.code import closure, pack_code, requirements
-from golfzoo.tables import ONLY_SHOWN
-
-_ENGINE = {
-    "train": ["golfzoo.engine.train", "golfzoo.engine.batches", "golfzoo.engine.model", "golfzoo.engine.evaluate"],
-    "calibrate": ["golfzoo.engine.calibrate"],
-    "quantize": ["golfzoo.engine.calibrate", "golfzoo.engine.fit"],
-    "compress": ["golfzoo.engine.artifact"],
-    "roundtrip": ["golfzoo.engine.evaluate", "golfzoo.engine.model"],
-    "eval": ["golfzoo.engine.evaluate", "golfzoo.engine.model"],
-}
-"""The engine modules that each stage runs; what they import is found from there."""
-
-_EVERYWHERE = {f"golfzoo.engine.{name}": Path(engine.__file__).with_name(f"{name}.py") for name in ("run", "parts")}
-"""What calls every stage: it counts by itself, without the other stages' modules that it imports."""
-
-STAGES = tuple(_ENGINE)
-
 
 @dataclass(frozen=True)
-class Entry:
+class CachedResult:
     """One kept result. `used` is when it was last written or read, in seconds since the epoch."""
 
     stage: str
@@ -61,13 +42,9 @@ class Cache:
 
         folder = self.root / stage / fingerprint
         try:
-            facts = _checked_facts((folder / "facts.json").read_text())
-            data = (folder / "tensors.safetensors").read_bytes()
+            facts, data = _read(folder)
             os.utime(folder)
         except (OSError, ValueError):
-            return None
-        if hashlib.sha256(data).hexdigest() != facts.get("tensors_sha256"):
-            shutil.rmtree(folder, ignore_errors=True)
             return None
         tensors = safetensors.torch.load(data)
         return {name: tensors[name] for name in facts["names"]}, facts
@@ -75,27 +52,36 @@ class Cache:
     def save(
         self, stage: str, fingerprint: str, tensors: dict[str, Any], facts: dict[str, Any], replace: bool = False
     ) -> None:
-        """Keep a result. What is there already stays, unless told to `replace` it."""
+        """Keep a result. What is there already stays, unless it is damaged or this is told to `replace` it."""
         import safetensors.torch
 
         folder = self.root / stage / fingerprint
-        if folder.exists() and not replace:
+        if not replace and _is_whole(folder):
             return
-        partial = folder.with_name(f".{fingerprint}.partial-{os.getpid()}")
+        partial = folder.with_name(f".{fingerprint}.partial-{os.getpid()}-{secrets.token_hex(3)}")
         partial.mkdir(parents=True, exist_ok=True)
         try:
             data = safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()})
-            (partial / "tensors.safetensors").write_bytes(data)
+            _write_through(partial / "tensors.safetensors", data)
             # The file sorts its tensors; an artifact depends on the order in which its quantizer gave them.
             described = {**facts, "names": list(tensors), "tensors_sha256": hashlib.sha256(data).hexdigest()}
-            (partial / "facts.json").write_text(json.dumps(described | {"sha256": _hash_of(described)}))
-            shutil.rmtree(folder, ignore_errors=True)
+            _write_through(partial / "facts.json", json.dumps(described | {"sha256": _hash_of(described)}).encode())
+            self._move_away(folder, replace)
             os.replace(partial, folder)
         except OSError:
             if not folder.exists():  # if it does, another run was quicker
                 raise
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+    def _move_away(self, folder: Path, replace: bool) -> None:
+        """Remove an entry as a whole. One that turns out to be another run's new one, and whole, goes back."""
+        old = folder.with_name(f".{folder.name}.partial-{os.getpid()}-{secrets.token_hex(3)}")
+        with suppress(FileNotFoundError):
+            os.rename(folder, old)
+            if not replace and _is_whole(old):
+                os.rename(old, folder)
+        shutil.rmtree(old, ignore_errors=True)
 
     def has(self, stage: str, fingerprint: str) -> dict[str, Any] | None:
         """The facts of an entry, without its tensors."""
@@ -104,7 +90,7 @@ class Cache:
         except (OSError, ValueError):
             return None
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[CachedResult]:
         """Everything that is kept, the least recently used first."""
         found = []
         for folder in self.root.glob("*/[!.]*"):
@@ -113,10 +99,10 @@ class Cache:
                 with suppress(FileNotFoundError):  # another process may be removing it
                     size = sum(file.stat().st_size for file in folder.iterdir())
                     used = folder.stat().st_mtime
-                    found.append(Entry(folder.parent.name, folder.name, folder, size, used, facts))
+                    found.append(CachedResult(folder.parent.name, folder.name, folder, size, used, facts))
         return sorted(found, key=lambda entry: entry.used)
 
-    def prune(self, max_bytes: int | None = None, older_than_days: float | None = None) -> list[Entry]:
+    def prune(self, max_bytes: int | None = None, older_than_days: float | None = None) -> list[CachedResult]:
         """Remove what has not been used for so long, and the least recently used until the rest fits. Returns it."""
         entries = self.entries()
         total = sum(entry.size for entry in entries)
@@ -137,6 +123,31 @@ class Cache:
         return removed
 
 
+def _read(folder: Path) -> tuple[dict[str, Any], bytes]:
+    """Facts and the bytes of the tensors. Raises OSError or ValueError where they are not there as written."""
+    facts = _checked_facts((folder / "facts.json").read_text())
+    data = (folder / "tensors.safetensors").read_bytes()
+    if hashlib.sha256(data).hexdigest() != facts.get("tensors_sha256"):
+        raise ValueError("damaged")
+    return facts, data
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        _read(folder)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _write_through(path: Path, data: bytes) -> None:
+    """An entry that is there after a power cut must have its contents, too."""
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def _hash_of(facts: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
@@ -147,53 +158,3 @@ def _checked_facts(text: str) -> dict[str, Any]:
     if not isinstance(facts, dict) or facts.pop("sha256", "") != _hash_of(facts):
         raise ValueError("damaged")
     return facts
-
-
-class Fingerprints:
-    """The fingerprint of each stage of a run: its part of the resolved record, the sources of the components and engine
-    modules that it uses, the dataset, the kind of device, the libraries' versions, and the stages before it."""
-
-    def __init__(self, record: Record, dataset: dict[str, Any], device: str, num_processes: int) -> None:
-        self.record, self.dataset = record, dataset
-        self.machine = {"device": device, "processes": num_processes}
-        self.known: dict[tuple[str, str], str] = {}
-
-    def of(self, stage: str, key: str = "") -> str:
-        """The fingerprint of a stage. `key` is the hash of the weights that it was given, and of all else that it was
-        given and the record does not tell; training has none."""
-        if (stage, key) not in self.known:
-            self.known[stage, key] = self._compute(stage, key)
-        return self.known[stage, key]
-
-    def _compute(self, stage: str, key: str) -> str:
-        tables = self.record.tables
-        if stage == "train":
-            settings = {name: value for name, value in tables["train"].items() if name not in ONLY_SHOWN}
-            parts: list[Any] = [settings, self.dataset, self._code(stage, "architecture", "optimizer")]
-        elif stage == "quantize":
-            parts = [self.of("train"), key, self._code(stage, "quantizer")]
-            if tables["size"]["fit"]:
-                parts += [tables["size"], self._code("compress", "compressor"), len(pack_code(self.record))]
-        elif stage == "calibrate":
-            parts = [self.of("train"), key, self._code(stage, "architecture")]
-        elif stage == "compress":
-            parts = [self.of("quantize", key), self._code(stage, "compressor")]
-        else:
-            parts = [key, self.dataset["tokenizer"], self.dataset["val"], self._code(stage, "architecture")]
-            train = tables["train"]
-            if stage == "eval":
-                walk = {name: value for name, value in tables["eval"].items() if name != "max_seconds"}
-                parts += [walk, train["seed"], train["precision"], self._code(stage, "adaptor")]
-            else:
-                parts += [train["seq_len"], train["micro_batch_tokens"], train["precision"]]
-        text = json.dumps([stage, self.machine, *parts], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-    def _code(self, stage: str, *kinds: str) -> list[Any]:
-        """The tables of some components, the sources of their bodies and of the engine's part, and library versions."""
-        used = [kind for kind in kinds if kind in self.record.entries]
-        bodies = [self.record.entries[kind].component.target.partition(":")[0] for kind in used]
-        modules = closure([*_ENGINE[stage], *bodies])
-        files = modules | _EVERYWHERE
-        sources = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
-        return [{kind: self.record.tables[kind] for kind in used}, sources, requirements(modules)]

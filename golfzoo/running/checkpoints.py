@@ -4,6 +4,7 @@ import io
 import re
 import zipfile
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 
 from golfzoo.engine.errors import RunError
 from golfzoo.engine.files import write_whole
-from golfzoo.running.cache import Fingerprints
+from golfzoo.running.fingerprints import Fingerprints
 from golfzoo.running.journal import Journal
 
 _NAME = re.compile(r"step-(\d+)\.rank-(\d+)\.pt")
@@ -24,6 +25,8 @@ class Checkpoints:
         self.folder, self.rank, self.journal, self.fingerprints = folder / "checkpoints", rank, journal, fingerprints
         self.writer = ThreadPoolExecutor(max_workers=1)
         self.writing: Future[None] | None = None
+        self.written = self.marked = 0
+        self.mark = self.folder / f"complete.rank-{rank}"
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Written from a thread, while training goes on; a failure is a warning, and the one before stays."""
@@ -49,15 +52,23 @@ class Checkpoints:
                 self.journal.warn(f"{path} is damaged, and not used")
         return whole
 
+    def mark_complete(self, step: int) -> None:
+        """Every process has written that step: where one of them has none later, its files are lost."""
+        if step > self.marked:
+            self.marked = step
+            with suppress(RunError):  # a full disk: then a lost file is not missed
+                write_whole(self.mark, str(step).encode())
+
+    def complete(self) -> int:
+        text = self.mark.read_text() if self.mark.exists() else ""
+        return int(text) if text.isdigit() else 0
+
     def roll_back_to(self, step: int) -> dict[str, Any]:
         """The state at one of the steps; {} at step 0, the beginning."""
-        own = self._own()
-        for later in [each for each in own if each > step]:  # other processes did not come as far
-            own[later].unlink()
         if step == 0:
             self.journal.rewind(0)
             return {}
-        path = own[step]
+        path = self._own()[step]
         try:
             state = torch.load(path, "cpu", weights_only=True)
         except Exception as error:
@@ -70,11 +81,20 @@ class Checkpoints:
         self.journal.rewind(state["journal"])
         return state
 
+    def forget_after(self, step: int) -> None:
+        for later, path in self._own().items():
+            if later > step:
+                path.unlink(missing_ok=True)
+        if step == 0:
+            self.mark.unlink(missing_ok=True)
+
     def remove(self, keep: int = 0) -> None:
         """Remove all but the last `keep`."""
         own = self._own()
         for step in sorted(own)[: len(own) - keep]:
             own[step].unlink(missing_ok=True)
+        if not keep:
+            self.mark.unlink(missing_ok=True)
 
     def _write(self, step: int, state: dict[str, Any]) -> None:
         packed = io.BytesIO()
@@ -85,6 +105,7 @@ class Checkpoints:
         except (OSError, RunError) as error:
             self._warn_of(step, error)
         else:
+            self.written = step
             # One more than is needed: processes write theirs one by one, and any of them may die in between.
             self.remove(keep=2)
 

@@ -13,7 +13,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,10 @@ from golfzoo.machine.devices import cores
 from golfzoo.record import Record, load_record
 from golfzoo.results import write_json
 from golfzoo.running.folder import RESULT_SCHEMA
-from golfzoo.running.heartbeat import Heartbeat
+from golfzoo.running.heartbeat import beating
 from golfzoo.running.launch import Start
 
-_LOST = "lost"
+_ALONE = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "local_addr": "127.0.0.1"}
 
 
 def run_several(record: Record, start: Start, listen: Emit) -> tuple[Path, dict[str, Any]]:
@@ -37,10 +38,8 @@ def run_several(record: Record, start: Start, listen: Emit) -> tuple[Path, dict[
     On several machines each is given the same command, and the first process of all makes the run's folder; on the
     others a folder of that name takes their processes' checkpoints.
     """
-    from torch.distributed import DistNetworkError
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.elastic.rendezvous import RendezvousError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     from golfzoo.running.loggers import check_loggers
@@ -48,29 +47,29 @@ def run_several(record: Record, start: Start, listen: Emit) -> tuple[Path, dict[
     alone = start.nodes == 1
     if alone:  # of several machines only one has the loggers, and which is not known yet
         check_loggers(record)
-    desk = start.folder(record) if alone else _lay_out(record, start)
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it would say is said below
+    handover = start.folder(record) if alone else _lay_out(record, start)
+    elastic = logging.getLogger("torch.distributed.elastic")  # what it would say is said below
+    elastic.handlers, elastic.propagate = [logging.NullHandler()], False
     # One thread per core over all processes: more of them spin against each other and are many times slower.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // start.processes)))
-    (desk / "ranks").mkdir(exist_ok=True)
-    here = "127.0.0.1" if alone else _address_towards(start.meet_at)
-    config = LaunchConfig(
-        min_nodes=start.nodes,
-        max_nodes=start.nodes,
-        nproc_per_node=start.processes,
-        run_id=secrets.token_hex(4) if alone else "golfzoo",
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0" if alone else start.meet_at,
-        rdzv_configs={} if alone else _rendezvous(start, here),
-        local_addr=here,
-        max_restarts=0,
-        role="golfzoo",
-        logs_specs=DefaultLogsSpecs(log_dir=str(desk / "ranks"), redirects=Std.ALL, tee=Std.NONE),
-    )
-    with follow(desk if alone else desk / "folder", listen), nullcontext() if alone else _heartbeat(start, here, desk):
+    (handover / "ranks").mkdir(exist_ok=True)
+    with (
+        nullcontext(_ALONE) if alone else _meet(start) as meeting_point,
+        follow(handover if alone else handover / "folder", listen),
+    ):
+        config = LaunchConfig(
+            min_nodes=start.nodes,
+            max_nodes=start.nodes,
+            nproc_per_node=start.processes,
+            run_id=secrets.token_hex(4) if alone else "golfzoo",
+            max_restarts=0,
+            role="golfzoo",
+            logs_specs=DefaultLogsSpecs(log_dir=str(handover / "ranks"), redirects=Std.ALL, tee=Std.NONE),
+            **meeting_point,
+        )
         try:
             elastic_launch(config, sys.executable)(
-                "-u", "-m", "golfzoo.running.elastic", str(desk), *(["fresh"] * start.fresh)
+                "-u", "-m", "golfzoo.running.elastic", str(handover), *(["fresh"] * start.fresh)
             )
         except SignalException as stopped:
             raise Interrupted(int(stopped.sigval)) from None
@@ -78,12 +77,9 @@ def run_several(record: Record, start: Start, listen: Emit) -> tuple[Path, dict[
             rank, failure = error.get_first_failure()
             message = failure.message["message"] if isinstance(failure.message, dict) else failure.message
             if alone:
-                _leave_result(desk, record, f"process {rank} failed: {message}")
-            raise RunError(f"process {rank} failed: {message}\n  its output is under {desk / 'ranks'}") from None
-        except (RendezvousError, DistNetworkError) as error:
-            reason = " ".join(str(error).split())[:300] or f"they waited {start.meet_seconds} s"
-            raise RunError(f"the machines did not meet at {start.meet_at}: {reason}") from None
-    folder = desk if alone else Path((desk / "folder").read_text())
+                _leave_result(handover, record, f"process {rank} failed: {message}")
+            raise RunError(f"process {rank} failed: {message}\n  its output is under {handover / 'ranks'}") from None
+    folder = handover if alone else Path((handover / "folder").read_text())
     return folder, json.loads((folder / "result.json").read_text()) if (folder / "result.json").exists() else {}
 
 
@@ -94,23 +90,51 @@ def _leave_result(folder: Path, record: Record, error: str) -> None:
         write_json(folder / "result.json", {"schema": RESULT_SCHEMA, "status": "failed", **known, "error": error})
 
 
-def _heartbeat(start: Start, here: str, desk: Path) -> AbstractContextManager[None]:
-    return Heartbeat(*_resolve(start.meet_at), here, start.lost_after, desk / _LOST).beating()
-
-
 def _lay_out(record: Record, start: Start) -> Path:
     """What the processes of this machine are told, where no run's folder can be agreed on before they have met."""
-    desk = Path(tempfile.mkdtemp(prefix="golfzoo-"))
-    (desk / "record.toml").write_text(record.to_toml())
+    handover = Path(tempfile.mkdtemp(prefix="golfzoo-"))
+    (handover / "record.toml").write_text(record.to_toml())
     told = {"out": str(start.out or ""), "resume": str(start.resume or "")}
-    (desk / "start.json").write_text(json.dumps(told))
-    return desk
+    (handover / "start.json").write_text(json.dumps(told))
+    return handover
 
 
-def _rendezvous(start: Start, here: str) -> dict[str, Any]:
+@contextmanager
+def _meet(start: Start) -> Iterator[dict[str, Any]]:
+    """Wait for the other machines, and watch them from then on. Gives what torch's launcher must know of it.
+
+    Torch's launcher would wait for them as well, and then ask the store every second whether more have come: where the
+    machine that has the store is silent, it never comes back from that, and hears no signal.
+    """
+    import torch.distributed as dist
+    from torch.distributed.elastic.rendezvous import RendezvousError, RendezvousParameters
+    from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
+
+    here = _address_towards(start.meet_at)
     # Torch would compare host names to find out which machine serves the others; what a network has is addresses.
-    waits = dict.fromkeys(("read_timeout", "join_timeout"), start.meet_seconds)
-    return {"is_host": here == _resolve(start.meet_at)[0], **waits}
+    options: dict[str, Any] = {"local_addr": here, "is_host": here == _resolve(start.meet_at)[0]}
+    options |= dict.fromkeys(("read_timeout", "join_timeout"), start.meet_seconds)
+    try:
+        rendezvous = get_rendezvous_handler(
+            RendezvousParameters("c10d", start.meet_at, "golfzoo", start.nodes, start.nodes, **options)
+        )
+        met = rendezvous.next_rendezvous()
+        patience = timedelta(seconds=start.lost_after)
+        dist.init_process_group("gloo", store=met.store, rank=met.rank, world_size=start.nodes, timeout=patience)
+        addresses = [here] * start.nodes
+        dist.all_gather_object(addresses, here)
+    except (RendezvousError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300] or f"they waited {start.meet_seconds} s"
+        raise RunError(f"the machines did not meet at {start.meet_at}: {reason}") from None
+    rendezvous.shutdown()  # not before all have met
+    first: Any = met.bootstrap_store_info
+    with beating(addresses, start.lost_after):
+        yield {
+            "rdzv_backend": "static",
+            "rdzv_endpoint": f"{first.master_addr}:{first.master_port}",
+            "rdzv_configs": {"rank": met.rank},
+            "local_addr": here,
+        }
 
 
 def _resolve(meet_at: str) -> tuple[str, int]:
@@ -131,7 +155,7 @@ def _address_towards(meet_at: str) -> str:
         raise UsageError(f"--rdzv-endpoint {meet_at}: cannot be reached from here: {error.strerror}") from None
 
 
-def worker_main(desk: Path, fresh: bool) -> None:
+def worker_main(handover: Path, fresh: bool) -> None:
     """One of the processes that run_several started."""
     from torch.distributed.elastic.multiprocessing.errors import record as report_errors
 
@@ -141,29 +165,28 @@ def worker_main(desk: Path, fresh: bool) -> None:
 
     @report_errors
     def main() -> None:
-        threading.Thread(target=_end_with, args=(os.getppid(), desk / _LOST), daemon=True).start()
-        resolved = load_record(str(desk / "record.toml"), discover())
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+        resolved = load_record(str(handover / "record.toml"), discover())
         with join(resolved.tables["train"]["precision"]) as world:
-            folder = _agree(desk, resolved, world) if (desk / "start.json").exists() else desk
+            folder = _agree(handover, resolved, world) if (handover / "start.json").exists() else handover
             work(resolved, folder, world, fresh=fresh)
 
     main()
 
 
-def _end_with(launcher: int, lost: Path) -> None:
-    """A launcher that was killed could not end its processes; they would go on in a folder that may be resumed. Nor
-    can one end itself that waits for a machine that is `lost`."""
-    while os.getppid() == launcher and not lost.exists():
+def _end_with(launcher: int) -> None:
+    """A launcher that was killed could not end its processes; they would go on in a folder that may be resumed."""
+    while os.getppid() == launcher:
         time.sleep(1.0)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _agree(desk: Path, record: Record, world: Any) -> Path:
+def _agree(handover: Path, record: Record, world: Any) -> Path:
     """The run's folder, which the first process of all makes; on another machine, a folder of that name."""
     hashes = world.everyone(hashlib.sha256(record.to_toml().encode()).hexdigest())
     if len(set(hashes)) > 1:
         raise RunError("the machines were given different records, or have different golfzoos")
-    told = json.loads((desk / "start.json").read_text())
+    told = json.loads((handover / "start.json").read_text())
     out, resume = (Path(told[name]) if told[name] else None for name in ("out", "resume"))
     start = Start(out, resume)
     folder = world.share(start.folder(record) if world.rank == 0 else None)
@@ -172,7 +195,7 @@ def _agree(desk: Path, record: Record, world: Any) -> Path:
             folder.mkdir(parents=True)
             (folder / "record.toml").write_text(record.to_toml())
             write_json(folder / "env.json", {"processes": world.size})
-        write_whole(desk / "folder", str(folder.resolve()).encode())
+        write_whole(handover / "folder", str(folder.resolve()).encode())
     return folder
 
 

@@ -1,7 +1,7 @@
 """The run's folder: made once, by the process that launches. Everything that a run leaves is in it."""
 
 import importlib.metadata
-import os
+import io
 import platform
 import secrets
 import subprocess
@@ -12,6 +12,7 @@ from typing import Any
 
 from golfzoo.engine.files import write_whole
 from golfzoo.errors import UsageError
+from golfzoo.machine.devices import cores
 from golfzoo.record import Record
 
 RESULT_SCHEMA = 1
@@ -34,6 +35,20 @@ def make_folder(record: Record, out: Path | None) -> Path:
     return out
 
 
+def write_stage_files(folder: Path, stage: str, tensors: dict[str, Any]) -> None:
+    """What a run's folder has of a stage, beside the artifact, which the engine writes itself."""
+    import numpy as np
+    import safetensors.torch
+
+    if stage == "train":
+        write_whole(folder / "weights.safetensors", safetensors.torch.save(tensors))
+    elif stage == "eval":
+        packed = io.BytesIO()
+        columns: Any = {name: column.numpy() for name, column in tensors.items()}
+        np.savez_compressed(packed, **columns)
+        write_whole(folder / "documents.npz", packed.getvalue())
+
+
 def describe_environment(record: Record, device: str, num_processes: int) -> dict[str, Any]:
     """What env.json says: versions, device, git state, and where every component came from."""
     distributions = ("golfzoo", "torch", "numpy", "sentencepiece", "pluggy", "pydantic")
@@ -43,7 +58,7 @@ def describe_environment(record: Record, device: str, num_processes: int) -> dic
         "platform": platform.platform(),
         "versions": {name: importlib.metadata.version(name) for name in distributions},
         "device": device,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "processes": num_processes,
         "git": _git_state(),
         "components": describe_components(record),
@@ -59,7 +74,7 @@ def describe_components(record: Record) -> list[dict[str, str]]:
             "distribution": entry.distribution,
             "version": entry.version,
         }
-        for kind, entry in [*record.entries.items(), *(("logger", entry) for entry, _ in record.loggers)]
+        for kind, entry in record.used()
     ]
 
 

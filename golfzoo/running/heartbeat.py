@@ -1,104 +1,79 @@
-"""Machines of one run tell each other that they are there.
+"""Torch cannot tell a machine that has fallen silent from one whose processes are busy. Its launchers, never busy, can.
 
 A process that dies closes its connections, and the others hear of that at once. A machine that loses its power or its
-network closes none, and who waits for it would wait for half an hour.
+network closes none. What torch 2.13 did on two machines whose cable was pulled, with timeouts of 3 s:
+
+gloo's timeout          ends both after 3.1 s; but also where the other process computes for 6 s, and ours may for hours
+monitored_barrier       the same
+rendezvous keep-alive   every second, 3 attempts: both launchers were there after 45 s, for they ask only who is new
+TCPStore's timeout      get, wait, add and compare_set were not back after 30 s: giving up awaits an answer as well
+TCP's keep-alive        neither gloo nor TCPStore has it on, or an option for it
+
+So the launchers are a gloo group of their own, in which its timeout means silence.
 """
 
 import os
-import socket
+import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import timedelta
-from pathlib import Path
+from contextlib import contextmanager, suppress
 
 from golfzoo.engine.errors import RunError
 
-_SECONDS_TO_CONNECT = 10
-_BEATS = 10  # in the time after which a silent machine counts as lost
+_BEATS = 20  # in the time after which a silent machine counts as lost
+_SECONDS_TO_END = 10
 
 
-class Heartbeat:
-    """Beats in the store at `host`:`port`, which one of the machines serves, and listens to the others there.
+@contextmanager
+def beating(addresses: list[str], lost_after: int) -> Iterator[None]:
+    """Raises RunError when one of the machines, by rank, is silent for `lost_after` seconds, their group's timeout.
 
-    For the process that launches others and computes nothing itself: no step of a run can keep it from beating.
+    SIGHUP then ends torch's launcher, and its processes with it, even those that wait in C++ for the lost machine.
     """
+    import torch
+    import torch.distributed as dist
 
-    def __init__(self, host: str, port: int, here: str, lost_after: int, sign: Path) -> None:
-        self.host, self.port, self.here = host, port, here
-        self.lost_after, self.sign = lost_after, sign
-        self.lost = ""
-        self.ended = threading.Event()
-        self.heard: dict[str, float] = {}  # address -> when
+    others = [(rank, address) for rank, address in enumerate(addresses) if rank != dist.get_rank()]
+    ended = threading.Event()
+    lost = ""
 
-    @contextmanager
-    def beating(self) -> Iterator[None]:
-        """Raises RunError when a machine has not been heard from for `lost_after` seconds. The file `sign` is made
-        then, which ends this machine's processes, and connections to the store are closed, which ends torch's
-        launcher."""
-        threads = [threading.Thread(target=work, daemon=True) for work in (self._talk, self._listen)]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        except Exception:
-            if not self.lost:
-                raise
-            silence = f"nothing was heard from the machine at {self.lost} for {self.lost_after} s"
-            raise RunError(f"{silence}: it is off, or cut off; --resume goes on from the last checkpoint") from None
-        finally:
-            self.ended.set()
-            for thread in threads:  # Python must not end while one of them is in torch's C++
-                thread.join(_SECONDS_TO_CONNECT)
+    def exchange(rank: int) -> list[dist.Work]:
+        return dist.batch_isend_irecv([dist.P2POp(way, torch.zeros(1), rank) for way in (dist.isend, dist.irecv)])
 
-    def _talk(self) -> None:
-        from torch.distributed import DistError, TCPStore
+    def beat() -> None:
+        with suppress(RuntimeError):  # another machine has ended, which torch's launcher notices by itself
+            while not ended.wait(lost_after / _BEATS):
+                for address, works in [(address, exchange(rank)) for rank, address in others]:
+                    asked = time.monotonic()
+                    try:
+                        for work in works:
+                            work.wait()
+                    except RuntimeError:
+                        if time.monotonic() - asked >= lost_after:
+                            end(f"nothing was heard from the machine at {address} for {lost_after} s")
+                        raise
 
-        while not self._is_served():
-            if self.ended.wait(0.2):
-                return
-        try:
-            timeout = timedelta(seconds=_SECONDS_TO_CONNECT)
-            store = TCPStore(self.host, self.port, is_master=False, wait_for_workers=False, timeout=timeout)
-            own = store.add("golfzoo/machines", 1)
-            store.set(f"golfzoo/machine/{own}", self.here)
-            counts: dict[int, int] = {}
-            while not self.ended.wait(self.lost_after / _BEATS):
-                store.add(f"golfzoo/beats/{own}", 1)
-                for machine in range(1, store.add("golfzoo/machines", 0) + 1):
-                    count = store.add(f"golfzoo/beats/{machine}", 0)
-                    if count != counts.get(machine, 0):
-                        counts[machine] = count
-                        self.heard[store.get(f"golfzoo/machine/{machine}").decode()] = time.monotonic()
-                self.heard[self.host] = time.monotonic()  # its store has answered
-        except DistError:  # the store is gone, and with it the process that served it: torch notices that itself
-            self.ended.set()
+    def end(silence: str) -> None:
+        nonlocal lost
+        lost = f"{silence}: it is off, or cut off; --resume goes on from the last checkpoint"
+        os.kill(os.getpid(), signal.SIGHUP)
+        if not ended.wait(_SECONDS_TO_END):  # torch waits for a store's answer in C++, where no signal reaches it
+            print(f"golfzoo: {lost}", file=sys.stderr, flush=True)
+            os._exit(1)
 
-    def _is_served(self) -> bool:
-        """Whether the store is there: torch would wait for it out of Python's reach."""
-        try:
-            socket.create_connection((self.host, self.port), timeout=1.0).close()
-        except OSError:
-            return False
-        return True
-
-    def _listen(self) -> None:
-        while not self.ended.wait(self.lost_after / _BEATS):
-            silent = [address for address, at in list(self.heard.items()) if time.monotonic() - at > self.lost_after]
-            if silent:  # every machine, where it is the one that serves the store
-                self.lost = self.host if self.host in silent else silent[0]
-                self.sign.touch()
-                self._hang_up()
-                return
-
-    def _hang_up(self) -> None:
-        """Torch waits for a store's answer in C++, for ever, and no signal reaches it there."""
-        for descriptor in os.listdir("/dev/fd"):
-            try:  # as IPv6, whose addresses have room for the others
-                with socket.fromfd(int(descriptor), socket.AF_INET6, socket.SOCK_STREAM) as connection:
-                    address, port = connection.getpeername()[:2]
-                    if (address.removeprefix("::ffff:"), port) == (self.host, self.port):
-                        connection.shutdown(socket.SHUT_RDWR)
-            except (OSError, ValueError):  # no connection to another machine
-                continue
+    before = signal.signal(signal.SIGHUP, signal.default_int_handler)  # until torch's launcher sets its own
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    except BaseException:
+        if not lost:
+            raise
+        raise RunError(lost) from None
+    finally:
+        ended.set()
+        thread.join()  # Python must not end while it is in torch's C++
+        signal.signal(signal.SIGHUP, before)
+        dist.destroy_process_group()

@@ -21,6 +21,7 @@ class Journal:
     def __init__(self, folder: Path | None, listeners: list[Emit]) -> None:
         self.folder, self.listeners = folder, listeners
         self.full = False  # a warning was given
+        self.unsaid: list[str] = []
         self.lock = threading.RLock()  # checkpoints are written from a thread, which may have to warn
         self.files = ExitStack()
         if folder:
@@ -46,7 +47,15 @@ class Journal:
                 listen(event)
 
     def warn(self, text: str) -> None:
-        self.emit({"event": "note", "text": f"warning: {text}"})
+        """Say it, or, in a process that is not heard, keep it for who is."""
+        if self.folder is None:
+            self.unsaid.append(f"warning: {text}")
+        else:
+            self.emit({"event": "note", "text": f"warning: {text}"})
+
+    def take_warnings(self) -> list[str]:
+        taken, self.unsaid = self.unsaid, []
+        return taken
 
     def _write(self, file: TextIO, line: str) -> None:
         """What a full disk does not take stays in the file's buffer, and is tried again with the next line."""

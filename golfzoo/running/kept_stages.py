@@ -1,23 +1,19 @@
 """What the host does for a run's stages: results from and for the cache, files for the run's folder."""
 
-import io
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import safetensors.torch
-import torch
-
 from golfzoo.engine.errors import Interrupted
-from golfzoo.engine.files import write_whole
-from golfzoo.engine.stages import Kept, Stages
-from golfzoo.running.cache import Cache, Fingerprints
+from golfzoo.engine.store import StageResult, Store
+from golfzoo.running.cache import Cache
 from golfzoo.running.checkpoints import Checkpoints
+from golfzoo.running.fingerprints import Fingerprints
+from golfzoo.running.folder import write_stage_files
 from golfzoo.running.journal import Journal
 from golfzoo.running.signals import Stop
 
 
-class KeptStages(Stages):
+class KeptStages(Store):
     """Files in the run's folder, and the cache of all runs. `fresh`: take nothing over from other runs."""
 
     def __init__(
@@ -30,13 +26,14 @@ class KeptStages(Stages):
         stop: Stop,
         fresh: bool,
     ) -> None:
-        self.folder, self.journal, self.stop, self.fresh = folder, journal, stop, fresh
+        super().__init__(folder)
+        self.journal, self.stop, self.fresh = journal, stop, fresh
         self.cache, self.fingerprints = cache, fingerprints
-        self.kept = Checkpoints(folder, rank, journal, fingerprints)
+        self.checkpoints = Checkpoints(folder, rank, journal, fingerprints)
 
     # ---- stages -----------------------------------------------------------------------------------------------------
 
-    def load(self, stage: str, key: str = "") -> Kept | None:
+    def load(self, stage: str, key: str) -> StageResult | None:
         known = self.cache.load(stage, self.fingerprints.of(stage, key))
         if known is None:
             return None
@@ -50,13 +47,11 @@ class KeptStages(Stages):
                 self.journal.emit({"event": "note", "text": f"trained already, as {facts['from']}; its steps:"})
                 for event in facts["curves"]:
                     self.journal.emit(event)
-        self._put(stage, tensors)
-        return tensors, facts
+        return StageResult(tensors, facts)
 
-    def save(self, stage: str, tensors: dict[str, torch.Tensor], facts: dict[str, Any], key: str = "") -> None:
-        self._put(stage, tensors)
+    def save(self, stage: str, result: StageResult, key: str) -> None:
         facts = {
-            **facts,
+            **result.facts,
             "from": str(self.folder.resolve()),
             "made": self._made(),
             "record": self.fingerprints.record.name,
@@ -64,41 +59,42 @@ class KeptStages(Stages):
         try:
             if stage == "train":
                 facts |= {"curves": self.journal.curves(), "journal": self.journal.position()}
-            self.cache.save(stage, self.fingerprints.of(stage, key), tensors, facts, replace=self.fresh)
+            self.cache.save(stage, self.fingerprints.of(stage, key), result.tensors, facts, replace=self.fresh)
         except (OSError, ValueError) as error:  # ValueError: the journal is cut short on a full disk
             self.journal.warn(f"stage {stage} could not be kept for other runs: {error}")
+
+    def write_files(self, stage: str, tensors: dict[str, Any]) -> None:
+        write_stage_files(self.folder, stage, tensors)
 
     def _made(self) -> int:
         """When the run's folder was made: another may have had its name before."""
         return (self.folder / "record.toml").stat().st_mtime_ns
 
-    def _put(self, stage: str, tensors: dict[str, torch.Tensor]) -> None:
-        """The files that a run's folder has of a stage."""
-        if stage == "train":
-            write_whole(self.folder / "weights.safetensors", safetensors.torch.save(tensors))
-        elif stage == "eval":
-            packed = io.BytesIO()
-            columns: Any = {name: column.numpy() for name, column in tensors.items()}
-            np.savez_compressed(packed, **columns)
-            write_whole(self.folder / "documents.npz", packed.getvalue())
-
     # ---- checkpoints ------------------------------------------------------------------------------------------------
 
-    def checkpoint(self, step: int, state: dict[str, Any]) -> None:
-        self.kept.save(step, state)
+    def save_checkpoint(self, step: int, state: dict[str, Any]) -> None:
+        self.checkpoints.save(step, state)
 
-    def checkpoints(self) -> list[int]:
-        return self.kept.steps()
+    def checkpoint_steps(self) -> list[int]:
+        return self.checkpoints.steps()
 
-    def resume(self, step: int) -> dict[str, Any]:
-        return self.kept.roll_back_to(step)
+    def roll_back_to(self, step: int) -> dict[str, Any]:
+        return self.checkpoints.roll_back_to(step)
 
-    def finish_writing(self) -> None:
-        self.kept.finish_writing()
+    def written_checkpoint(self) -> int:
+        return self.checkpoints.written
 
-    def completed(self) -> None:
-        """The run is through: nobody will go on with it."""
-        self.kept.remove()
+    def mark_complete(self, step: int) -> None:
+        self.checkpoints.mark_complete(step)
+
+    def complete_checkpoint(self) -> int:
+        return self.checkpoints.complete()
+
+    def forget_after(self, step: int) -> None:
+        self.checkpoints.forget_after(step)
+
+    def take_warnings(self) -> list[str]:
+        return self.journal.take_warnings()
 
     # ---- signals ----------------------------------------------------------------------------------------------------
 
@@ -106,7 +102,7 @@ class KeptStages(Stages):
         self.stop.listened_to = True
         return self.stop.signal_number
 
-    def stop_listening(self) -> None:
+    def training_is_kept(self) -> None:
         self.stop.listened_to = False
         if self.stop.signal_number:
             raise Interrupted(self.stop.signal_number)

@@ -1,6 +1,5 @@
 """Starting a run: what is asked for, whether it can start, and a run in this process. Several are elastic.py's."""
 
-import json
 import os
 import re
 from collections.abc import Callable
@@ -9,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from golfzoo.corpus.check import check_inputs, how_to_get
+from golfzoo.engine.components import namespace
 from golfzoo.engine.data import data_paths, data_root
 from golfzoo.engine.describe import Emit
 from golfzoo.engine.errors import DataError, RunError
-from golfzoo.engine.parts import namespace
 from golfzoo.errors import UsageError
 from golfzoo.record import Record
-from golfzoo.results import read_status
+from golfzoo.results import read_object, read_status
 from golfzoo.running.folder import make_folder
 
 
@@ -56,7 +55,7 @@ def prepare_data(record: Record, say: Callable[[str], None]) -> None:
 
 def check_processes(record: Record, num_processes: int) -> None:
     """Whether the record's batch can be divided over the processes."""
-    from golfzoo.engine.train import check_batch
+    from golfzoo.engine.setup import check_batch
 
     try:
         check_batch(namespace(record.tables["train"]), int(os.environ.get("WORLD_SIZE", num_processes)))
@@ -75,10 +74,9 @@ def score_file(record: Record, path: Path, is_artifact: bool, listen: Emit) -> d
 
 def processes_of(folder: Path) -> int:
     """How many processes the run in a folder has; raises UsageError where there is no run to go on with."""
-    try:
-        environment = json.loads((folder / "env.json").read_text())
-    except (OSError, ValueError):
-        raise UsageError(f"--resume {folder}: is not the folder of a run that was started") from None
+    environment = read_object(folder / "env.json")
+    if "processes" not in environment:
+        raise UsageError(f"--resume {folder}: is not the folder of a run that was started")
     if read_status(folder) == "completed":
         raise UsageError(f"--resume {folder}: the run is completed; there is nothing to go on with")
     return int(environment["processes"])

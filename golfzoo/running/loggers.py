@@ -4,14 +4,14 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from golfzoo.engine.parts import namespace
+from golfzoo.engine.components import namespace, options_of
 from golfzoo.record import Record
 from golfzoo.running.journal import Journal
 
 
 def check_loggers(record: Record) -> None:
     """Raises PluginError where a logger's package is missing: better now than when the run has begun."""
-    for entry, _ in record.loggers:
+    for entry, _ in record.lists["logger"]:
         entry.load()
 
 
@@ -25,12 +25,12 @@ class Loggers:
 
     def open(self, record: Record, folder: Path) -> None:
         """Build those that the record names. Raises PluginError where one cannot be imported."""
-        targets = [entry.load() for entry, _ in record.loggers]
-        for target, (entry, table) in zip(targets, record.loggers, strict=True):
+        named = record.lists["logger"]
+        targets = [entry.load() for entry, _ in named]
+        for target, (entry, table) in zip(targets, named, strict=True):
             name = entry.component.name
-            options = {key: value for key, value in table.items() if key != "use"}
             try:
-                logger = target(namespace(options), record=copy.deepcopy(record.tables), folder=folder)
+                logger = target(namespace(options_of(table)), record=copy.deepcopy(record.tables), folder=folder)
             except (Exception, SystemExit) as error:
                 self._failed(name, error)
             else:

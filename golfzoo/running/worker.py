@@ -3,7 +3,6 @@
 The first process writes the files of the run's folder.
 """
 
-import json
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -14,16 +13,18 @@ import torch
 
 from golfzoo.corpus.check import fingerprint
 from golfzoo.engine.artifact import decode_model
+from golfzoo.engine.components import namespace
 from golfzoo.engine.data import data_paths
 from golfzoo.engine.describe import Emit
 from golfzoo.engine.distributed import World
 from golfzoo.engine.errors import Interrupted, RunError
-from golfzoo.engine.parts import namespace
 from golfzoo.engine.run import run, score_only
+from golfzoo.engine.setup import Model
 from golfzoo.errors import UsageError
 from golfzoo.record import Record
-from golfzoo.results import write_json
-from golfzoo.running.cache import Cache, Fingerprints
+from golfzoo.results import read_object, write_json
+from golfzoo.running.cache import Cache
+from golfzoo.running.fingerprints import Fingerprints
 from golfzoo.running.folder import RESULT_SCHEMA, describe_components, describe_environment
 from golfzoo.running.journal import Journal
 from golfzoo.running.kept_stages import KeptStages
@@ -40,7 +41,7 @@ def work(record: Record, folder: Path, world: World, listen: Emit | None = None,
 
     A run that was interrupted goes on where its last checkpoint was made. `fresh`: take nothing over from other runs.
     """
-    before = _environment_before(folder)
+    before = read_object(folder / "env.json")  # {} where the run is new
     if before.get("processes", world.size) != world.size:
         raise RunError(f"{folder}: the run has {before['processes']} processes, and now there are {world.size}")
     first = world.rank == 0
@@ -70,10 +71,10 @@ def work(record: Record, folder: Path, world: World, listen: Emit | None = None,
             prints = Fingerprints(record, result["dataset"], device, world.size)
             stages = KeptStages(folder, world.rank, Cache(), prints, journal, stop, fresh)
             try:
-                result |= run(plan, record.bind(), world, folder, len(pack_code(record)), stages, journal.emit)
+                result |= run(plan, record.bind(), world, len(pack_code(record)), stages, journal.emit)
             finally:
-                stages.finish_writing()
-            stages.completed()
+                stages.checkpoints.finish_writing()
+            stages.checkpoints.remove()  # nobody will go on with it
             result["status"] = "completed"
         except (KeyboardInterrupt, Interrupted):
             result["status"] = "interrupted"
@@ -99,27 +100,19 @@ def work(record: Record, folder: Path, world: World, listen: Emit | None = None,
     return result
 
 
-def _environment_before(folder: Path) -> dict[str, Any]:
-    """What env.json says of a run that goes on; {} where it is new."""
-    try:
-        return dict(json.loads((folder / "env.json").read_text()))
-    except (OSError, ValueError):
-        return {}
-
-
 def score(record: Record, path: Path, is_artifact: bool, world: World, listen: Emit) -> dict[str, Any]:
     """Score an artifact, or weights in a file, as the record says."""
-    parts = record.bind()
+    components = record.bind()
 
-    def read_state(template: dict[str, torch.Tensor], roles: dict[str, str]) -> dict[str, torch.Tensor]:
+    def read_state(model: Model) -> dict[str, torch.Tensor]:
         if not is_artifact:
             return read_weights(path)
         try:
-            return decode_model(path.read_bytes(), parts, template, roles, str(path))
+            return decode_model(path.read_bytes(), components, model, str(path))
         except OSError as error:
             raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
 
-    return score_only(namespace(record.tables), parts, world, read_state, str(path), listen)
+    return score_only(namespace(record.tables), components, world, read_state, str(path), listen)
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:

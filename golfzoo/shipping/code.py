@@ -1,8 +1,8 @@
 """The code of a submission: the engine and the bodies of a record's components, as one file `train_gpt.py`.
 
-The file is Python. It holds a short loader and, compressed, the resolved record and the source of every module without
-comments and docstrings. Modules are imported from there under their own names, each with its source lines, so that
-tracebacks, `inspect` and torch.compile see them. Nothing of the host is in it. The same record gives the same bytes.
+The file is Python. It holds, compressed, the resolved record and the source of every module as `strip` leaves it, and
+starts by writing them to a temporary folder and importing them from there (golfzoo/engine/loader.py). Nothing of the
+host is in it. The same record gives the same bytes.
 """
 
 import ast
@@ -10,83 +10,103 @@ import functools
 import hashlib
 import importlib.metadata
 import importlib.util
-import io
 import json
 import lzma
 import re
 import sys
-import tokenize
+from collections import Counter
 from collections.abc import Mapping
 from importlib.machinery import ModuleSpec
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from golfzoo.engine.loader import read_text
 from golfzoo.errors import PluginError, UsageError
 from golfzoo.record import Record
+from golfzoo.shipping.source import squeeze, strip
 
 _ENTRY = "golfzoo.engine.standalone"
-_SEPARATOR = "\0"
-# Raw LZMA: no container, and the parameters that are best for Python text, measured on this very code.
+_LOADER = "golfzoo/engine/loader.py"
+# The parameters that are best for Python text, measured on this very code; the container tells them to who reads it.
 _FILTERS = ({"id": lzma.FILTER_LZMA1, "preset": 9 | lzma.PRESET_EXTREME, "lc": 2, "lp": 0, "pb": 0},)
 _UNPACKED_LIMIT = 16 * 2**20
-_ESCAPES = {b"\\": b"\\\\", b'"': b'\\"', b"\n": b"\\n", b"\r": b"\\r", b"\0": b"\\x00"}
+_FIRST_SYMBOL = 128  # the letters beyond ASCII, of which the source that ships has none
 
-_LOADER = """\
+_WORD = re.compile(r"[A-Za-z]{2,}")
+
+_START = """\
 # coding: latin-1
 # A golfzoo submission. Its source: python train_gpt.py --unpack DIR
-import importlib.abc as a,importlib.util as u,json,linecache as c,lzma,sys
-_,*t=lzma.decompress("PAYLOAD".encode("latin1"),3,None,FILTERS).decode().split("\\0")
-r,s=json.loads(_),dict(zip(t[::2],t[1::2]))
-class L(a.MetaPathFinder,a.InspectLoader):
- def find_spec(o,n,p,t=None):
-  k=any(m.startswith(n+".")for m in s)
-  if k or n in s:return u.spec_from_loader(n,o,is_package=k)
- def get_source(o,n):return s.get(n,"")
- def exec_module(o,m):
-  n=m.__name__;x=s.get(n,"");f=m.__file__=__file__+"/"+n.replace(".","/")+".py"
-  c.cache[f]=len(x),None,x.splitlines(1),f;exec(compile(x,f,"exec"),m.__dict__)
-if __name__=="__main__":
- sys.meta_path.insert(0,L())
- from golfzoo.engine.standalone import main
- main(__file__,r,s)
+import lzma
+w,t=lzma.decompress('''PAYLOAD'''.encode("latin1")).decode("latin1").split("\\0",1)
+for n,w in enumerate(w.split()):t=t.replace(chr(128+n),w)
+r,*t=t.split("\\0")
+exec(t[1])
+if __name__=="__main__":start(__file__,r,t)
 """
 
 
 def pack_code(record: Record) -> bytes:
     """The whole `train_gpt.py` of a record."""
-    modules = {name: strip(path.read_text()) for name, path in shipped_modules(record).items()}
-    return pack_modules(modules, record)
+    return _pack(_packed_files(record), record)
 
 
-def pack_modules(modules: dict[str, str], record: Record) -> bytes:
+def _packed_files(record: Record) -> dict[str, str]:
+    """Where each module lies in a submission, and its source as it is packed."""
+    return {_place(name, path): squeeze(strip(_read_source(path))) for name, path in shipped_modules(record).items()}
+
+
+def _pack(files: dict[str, str], record: Record) -> bytes:
     targets = {kind: entry.component.target for kind, entry in record.entries.items()}
-    head = json.dumps({"tables": record.tables, "targets": targets}, separators=(",", ":"))
-    parts = [head, *(part for item in sorted(modules.items()) for part in item)]
-    if any(_SEPARATOR in part for part in parts):
-        raise PluginError("a module to be packed has a NUL character in its source")
-    payload = lzma.compress(_SEPARATOR.join(parts).encode(), format=lzma.FORMAT_RAW, filters=list(_FILTERS))
-    loader = _LOADER.replace("FILTERS", repr(list(_FILTERS)).replace(" ", "")).encode()
-    return loader.replace(b"PAYLOAD", _escape(payload))
+    parts = [json.dumps({"tables": record.tables, "targets": targets}, separators=(",", ":"))]
+    # Faces stay behind, and their packages are empty; the loader comes first, because it has to load the others.
+    folders = {str(parent) for path in files for parent in PurePosixPath(path).parents} - {"."}
+    whole = dict.fromkeys((f"{folder}/__init__.py" for folder in sorted(folders)), "") | files
+    for path in sorted(whole, key=lambda path: (path != _LOADER, path)):
+        parts += [path, whole[path]]
+    words, text = _abbreviate("\0".join(parts))
+    payload = "\0".join([" ".join(words), text]).encode("latin-1")
+    return _START.encode().replace(b"PAYLOAD", _escape(lzma.compress(payload, lzma.FORMAT_ALONE, filters=_FILTERS)))
 
 
 def unpack_code(file: bytes) -> tuple[dict[str, Any], dict[str, str]]:
     """What is packed in a `train_gpt.py`, read without running it: {"tables", "targets"}, and module name -> source."""
-    found = re.search(rb'lzma\.decompress\("(.*)"\.encode\("latin1"\),3,None,', file, re.S)
     try:
-        if found is None:
+        head, files = _read(file)
+        record = json.loads(head)
+        if not all(isinstance(value, dict) for value in (record["tables"], record["targets"])):
             raise ValueError
-        stream = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=list(_FILTERS))
-        text = stream.decompress(_unescape(found[1]), _UNPACKED_LIMIT).decode()
-        head, *rest = text.split(_SEPARATOR)
-        record, modules = json.loads(head), dict(zip(rest[::2], rest[1::2], strict=True))
-        targets = record["targets"]
-        if not all(isinstance(value, dict) for value in (record["tables"], targets)):
-            raise ValueError
-    except (ValueError, KeyError, TypeError, lzma.LZMAError):
+    except (ValueError, KeyError, TypeError, SyntaxError, RecursionError, MemoryError, lzma.LZMAError):
         raise UsageError("not a packed golfzoo submission") from None
-    if not all(re.fullmatch(r"\w+(\.\w+)*", name) for name in modules):
+    if not all(re.fullmatch(r"\w+(/\w+)*\.py", path) for path in files):
         raise UsageError("has a module whose name is none")
-    return record, modules
+    names = {path: path.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for path in files}
+    return record, {names[path]: text for path, text in files.items() if text or not path.endswith("/__init__.py")}
+
+
+def _read(file: bytes) -> tuple[str, dict[str, str]]:
+    """The record as JSON, and path -> text. Raises one error or another where the file is not as it was written."""
+    found = re.search(rb"lzma\.decompress\(('''.*''')\.encode", file, re.S)
+    if found is None:
+        raise ValueError
+    compressed = ast.literal_eval(found[1].decode("latin-1")).encode("latin-1")
+    stream = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=2**28)
+    words, text = stream.decompress(compressed, _UNPACKED_LIMIT).decode("latin-1").split("\0", 1)
+    symbols = {chr(_FIRST_SYMBOL + number): word for number, word in enumerate(words.split(" "))}
+    if len(text) + sum(text.count(symbol) * len(word) for symbol, word in symbols.items()) > _UNPACKED_LIMIT:
+        raise ValueError
+    head, *rest = re.sub("[\x80-\xff]", lambda match: symbols[match[0]], text).split("\0")
+    return head, {path: read_text(text).decode() for path, text in zip(rest[::2], rest[1::2], strict=True)}
+
+
+def _abbreviate(text: str) -> tuple[list[str], str]:
+    """The words that take most room in a text, and the text with one letter beyond ASCII for each of them."""
+    counts = Counter(_WORD.findall(text))
+    saved = {word: count * (len(word) - 1) - len(word) - 1 for word, count in counts.items()}
+    best = sorted((word for word in saved if saved[word] > 0), key=lambda word: (-saved[word], word))
+    words = sorted(best[: 256 - _FIRST_SYMBOL])
+    symbols = {word: chr(_FIRST_SYMBOL + number) for number, word in enumerate(words)}
+    return words, _WORD.sub(lambda match: symbols.get(match[0], match[0]), text)
 
 
 def requirements(modules: dict[str, Path]) -> list[str]:
@@ -96,7 +116,7 @@ def requirements(modules: dict[str, Path]) -> list[str]:
     roots = {
         imported.partition(".")[0]
         for name, path in modules.items()
-        for imported in imported_names(_package(name, path), path.read_text())
+        for imported in imported_names(_package(name, path), _read_source(path))
     }
     names = {owners[root][0] for root in roots - own - sys.stdlib_module_names if root in owners}
     return sorted(f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in names)
@@ -104,22 +124,28 @@ def requirements(modules: dict[str, Path]) -> list[str]:
 
 def module_bytes(record: Record) -> dict[str, int]:
     """How many bytes of `train_gpt.py` each module costs: what the file would be smaller by without it."""
-    modules = {name: strip(path.read_text()) for name, path in shipped_modules(record).items()}
-    whole = len(pack_modules(modules, record))
+    files = _packed_files(record)
+    whole = len(_pack(files, record))
     return {
-        name: whole - len(pack_modules({other: modules[other] for other in modules if other != name}, record))
-        for name in modules
+        name: whole - len(_pack({path: text for path, text in files.items() if path != _place(name, source)}, record))
+        for name, source in shipped_modules(record).items()
     }
 
 
 def code_hashes(record: Record) -> dict[str, str]:
     """What identifies the code of a run: each module's name and the hash of its source as it would ship."""
-    return {name: _hash(strip(path.read_text())) for name, path in shipped_modules(record).items()}
+    return {name: _hash(strip(_read_source(path))) for name, path in shipped_modules(record).items()}
 
 
 def shipped_modules(record: Record) -> dict[str, Path]:
     """Module name -> source file, for everything that a submission imports from the engine and from its plugins."""
-    return closure([_ENTRY, *(entry.component.target.partition(":")[0] for entry in record.entries.values())])
+    return closure(
+        [
+            _ENTRY,
+            "golfzoo.engine.loader",
+            *(entry.component.target.partition(":")[0] for entry in record.entries.values()),
+        ]
+    )
 
 
 def closure(entries: list[str]) -> dict[str, Path]:
@@ -144,6 +170,15 @@ def closure(entries: list[str]) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
+def _read_source(path: Path) -> str:
+    return importlib.util.decode_source(path.read_bytes())
+
+
+def _place(name: str, path: Path) -> str:
+    """Where a module lies in a submission."""
+    return name.replace(".", "/") + ("/__init__.py" if path.name == "__init__.py" else ".py")
+
+
 def _package(name: str, path: Path) -> str:
     """What a module's relative imports start from."""
     return name if path.name == "__init__.py" else name.rpartition(".")[0]
@@ -163,50 +198,16 @@ def imported_names(package: str, source: str) -> set[str]:
 
 
 @functools.cache
-def strip(source: str) -> str:
-    """A module without comments, docstrings, blank lines, and what only a type checker reads."""
-    lines = source.splitlines()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            row, column = token.start
-            lines[row - 1] = lines[row - 1][:column]
-    inside_strings: set[int] = set()  # rows whose end belongs to a string: there even blanks mean something
-    docstrings: list[Any] = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            _blank(lines, node)
-        elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            first: Any = node.body[0]
-            docstrings.append(first.value)
-            indent = lines[first.lineno - 1][: first.col_offset]
-            _blank(lines, first)
-            if len(node.body) == 1:
-                lines[first.lineno - 1] = indent + "pass"
-        elif isinstance(node, ast.Constant | ast.JoinedStr) and all(node is not docstring for docstring in docstrings):
-            inside_strings.update(range(node.lineno, node.end_lineno or node.lineno))
-    kept = (line if row in inside_strings else line.rstrip() for row, line in enumerate(lines, start=1))
-    return "".join(f"{line}\n" for row, line in enumerate(kept, start=1) if line or row in inside_strings)
-
-
-@functools.cache
 def _owners() -> Mapping[str, list[str]]:
     """Package -> the distributions that it comes from."""
     return importlib.metadata.packages_distributions()
 
 
-def _blank(lines: list[str], node: Any) -> None:
-    for row in range(node.lineno - 1, node.end_lineno):
-        lines[row] = ""
-
-
 def _escape(payload: bytes) -> bytes:
-    """Bytes as they stand in a latin-1 string literal: only what Python's reader would take for something else."""
-    return re.sub(rb'[\\"\n\r\0]', lambda match: _ESCAPES[match[0]], payload)
-
-
-def _unescape(literal: bytes) -> bytes:
-    special = {escaped: plain for plain, escaped in _ESCAPES.items()}
-    return re.sub(rb"\\(x00|.)", lambda match: special[match[0]], literal)
+    """Bytes as they stand in a latin-1 string between three quotes: only what Python would take for something else."""
+    escapes = {b"\\": rb"\\", b"\r": rb"\r", b"\0": rb"\0", b"'": rb"\'"}
+    literal = re.sub(rb"\\|\r|\0(?![0-7])|'(?=''|\Z)", lambda match: escapes[match[0]], payload)
+    return literal.replace(b"\0", rb"\x00")
 
 
 def _hash(text: str) -> str:

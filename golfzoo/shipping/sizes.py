@@ -1,26 +1,29 @@
 """Where the bytes go: the tensors of an artifact by group, the modules of the code, and the room that is left."""
 
+from __future__ import annotations
+
 import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from golfzoo.engine.artifact import compress_tensors, on_meta, read_tensors
+from golfzoo.engine.artifact import compress_tensors, read_tensors
+from golfzoo.engine.components import namespace
 from golfzoo.engine.data import data_paths
 from golfzoo.engine.distributed import World
 from golfzoo.engine.errors import ArtifactError
-from golfzoo.engine.model import build_model
-from golfzoo.engine.parts import Parts, namespace
+from golfzoo.engine.setup import Model, make_model
 from golfzoo.engine.size import count_bytes
 from golfzoo.engine.tokens import Tokenizer, open_tokenizer
 from golfzoo.record import Record
 from golfzoo.shipping.code import module_bytes, pack_code
 
-Tensors = dict[str, torch.Tensor]
+if TYPE_CHECKING:
+    from golfzoo.engine.protocols import Components, Tensors
 
 
 @dataclass(frozen=True)
@@ -43,19 +46,18 @@ class Group:
 
 def measure(record: Record, artifact: bytes | None, where: str = "") -> dict[str, Any]:
     """Everything `golfzoo size` prints. Without an artifact, what can be told of a model that is not trained yet."""
-    tokenizer = open_tokenizer(data_paths(namespace(record.tables["data"]))[1])
-    parts, template, roles = make_template(record, tokenizer)
-    tensors = parts.quantizer.layout(template, roles)
+    components, (_, roles, template), tokenizer = make_untrained(record)
+    tensors = components.quantizer.layout(template, roles)
     metadata: dict[str, Any] = {}
     if artifact is not None:
         try:
-            tensors, metadata = read_tensors(artifact, parts, tensors)
+            tensors, metadata = read_tensors(artifact, components, tensors)
         except ArtifactError as error:
             raise ArtifactError(f"{where}: {error}") from None
     groups: dict[str, list[str]] = {}
     for name in template:
         groups.setdefault(re.sub(r"\.\d+\.", ".*.", name), []).append(name)
-    pricer = (lambda stored: len(compress_tensors(stored, metadata, parts.compressor))) if artifact else None
+    pricer = (lambda stored: len(compress_tensors(stored, metadata, components.compressor))) if artifact else None
     rows = [_group(name, members, template, tensors, pricer) for name, members in groups.items()]
     code = pack_code(record)
     model = len(artifact) if artifact is not None else 0
@@ -73,12 +75,12 @@ def measure(record: Record, artifact: bytes | None, where: str = "") -> dict[str
     }
 
 
-def make_template(record: Record, tokenizer: Tokenizer) -> tuple[Parts, Tensors, dict[str, str]]:
-    """A record's components; names, types and shapes of its model's parameters, on the meta device; their roles."""
-    parts = record.bind()
+def make_untrained(record: Record) -> tuple[Components, Model, Tokenizer]:
+    """A record's components, its model before training, and its tokenizer."""
+    plan, components = namespace(record.tables), record.bind()
+    tokenizer = open_tokenizer(data_paths(plan.data)[1])
     world = World(0, 1, torch.device("cpu"), bf16=False)
-    model, roles = build_model(parts.architecture, tokenizer.vocab_size, world)
-    return parts, on_meta(model.state_dict()), roles
+    return components, make_model(plan, components, tokenizer.vocab_size, world), tokenizer
 
 
 def _group(

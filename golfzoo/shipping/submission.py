@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from golfzoo.engine.components import namespace
 from golfzoo.engine.files import write_whole
-from golfzoo.engine.parts import namespace
 from golfzoo.engine.size import count_bytes
 from golfzoo.errors import UsageError
 from golfzoo.record import Record, load_record

@@ -1,13 +1,12 @@
 """A grid's cells as jobs, through submitit: on Slurm, or as processes of this machine."""
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from golfzoo.errors import UsageError
-from golfzoo.results import write_json
+from golfzoo.results import read_object, write_json
 from golfzoo.studies.ablate import Cell, Grid, by_training, make_cell, run_folders
 from golfzoo.zoo import discover
 
@@ -68,10 +67,7 @@ def run_on(
 
 def _under_way(grid: Grid, to_do: list[Cell], job_class: Any) -> dict[Any, list[Cell]]:
     """Jobs that an earlier command submitted and that have not ended, with their cells."""
-    try:
-        known = json.loads((grid.folder / _JOBS).read_text())
-    except (OSError, ValueError):
-        return {}
+    known = read_object(grid.folder / _JOBS)
     jobs = {job_class(grid.folder / "jobs", job_id): names for job_id, names in known.items()}
     cells = {job: [cell for cell in to_do if cell.folder.name in names] for job, names in jobs.items()}
     return {job: of_job for job, of_job in cells.items() if of_job and not job.done()}

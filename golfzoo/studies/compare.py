@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from golfzoo.errors import UsageError
-from golfzoo.results import read_environment, read_result, read_status
+from golfzoo.results import read_environment, read_object, read_result, read_status
 from golfzoo.studies.statistics import seeds_needed, welch
-from golfzoo.tables import ONLY_SHOWN
+from golfzoo.tables import NO_RESULT_DEPENDS_ON
 
 _BOOTSTRAP_ROUNDS = 10_000
 
@@ -42,7 +42,9 @@ def read_group(what: str, runs: Path = Path("runs")) -> Group:
     folders = [Path(what)] if (Path(what) / "result.json").exists() else sorted(map(Path, glob.glob(what)))
     folders = [folder for folder in folders if (folder / "result.json").exists()]
     if not folders:
-        folders = [path.parent for path in sorted(runs.glob("*/result.json")) if _record_of(path) == what]
+        folders = [
+            path.parent for path in sorted(runs.glob("*/result.json")) if read_object(path).get("record") == what
+        ]
     kept = [folder for folder in folders if read_status(folder) == "completed"]
     if not kept:
         raise UsageError(
@@ -82,7 +84,7 @@ def _read_options(folder: Path) -> dict[str, str]:
         for name, table in tables.items()
         if name != "record" and isinstance(table, dict)  # [[loggers]] is none, and no result depends on it
         for key, value in table.items()
-        if not (name == "train" and key in ("seed", *ONLY_SHOWN))
+        if f"{name}.{key}" not in ("train.seed", *NO_RESULT_DEPENDS_ON)
     }
 
 
@@ -96,7 +98,7 @@ def compare(base: Group, other: Group, margin: float, alpha: float) -> dict[str,
         "unit": "nats per token" if same_tokenizer else "bits per byte",
         "margin": margin,
         "alpha": alpha,
-        "warnings": warnings(base, other),
+        "warnings": weaknesses(base, other),
     }
     if not same_tokenizer:
         report["warnings"].append(
@@ -151,7 +153,7 @@ def summarize(group: Group) -> dict[str, Any]:
     }
 
 
-def warnings(base: Group, other: Group) -> list[str]:
+def weaknesses(base: Group, other: Group) -> list[str]:
     """What makes a comparison weaker than it looks."""
     found = []
     for group in (base, other):
@@ -190,10 +192,3 @@ def read_documents(folder: Path, called: str = "") -> dict[str, np.ndarray]:
             return {name: columns[name] for name in ("tokens", "bytes", "nats")}
     except (OSError, KeyError, ValueError, zipfile.BadZipFile):
         raise UsageError(f"{called or folder}: has no readable documents.npz; run it again") from None
-
-
-def _record_of(path: Path) -> str:
-    try:
-        return str(json.loads(path.read_text())["record"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""

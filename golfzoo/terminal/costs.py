@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from golfzoo.running.cache import Entry
+from golfzoo.running.cache import CachedResult
 from golfzoo.terminal.tables import make_console, make_table, or_unknown, show_table
 
 _FILES_SHOWN = 24
@@ -65,7 +65,7 @@ def show_fetch_plan(console: Console, plan: Any, root: Path) -> None:
     console.print(f"to fetch: {len(plan.wanted)} files, {plan.num_bytes:,} bytes; free: {free:,} bytes", markup=False)
 
 
-def show_cache(root: Path, entries: list[Entry]) -> None:
+def show_cache(root: Path, entries: list[CachedResult]) -> None:
     """What `golfzoo cache list` prints."""
     console = make_console()
     rows = [

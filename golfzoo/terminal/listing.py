@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from golfzoo.component import KINDS
 from golfzoo.config import suggest, type_name
+from golfzoo.engine.kinds import KINDS
 from golfzoo.errors import GolfzooError, UsageError
 from golfzoo.record import load_record
 from golfzoo.zoo import Zoo
@@ -17,7 +17,7 @@ def components(zoo: Zoo, kind: str | None, as_json: bool) -> str:
         raise UsageError(f"unknown kind {kind!r}{suggest(kind, KINDS)}")
     entries = sorted(
         (entry for entry in zoo.entries.values() if kind in (None, entry.component.kind)),
-        key=lambda entry: (KINDS.index(entry.component.kind), entry.component.name),
+        key=lambda entry: (list(KINDS).index(entry.component.kind), entry.component.name),
     )
     rows = [
         {

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from golfzoo.engine.artifact import encode_model, on_meta
+from golfzoo.engine.artifact import encode_model
 from golfzoo.engine.data import ValidationText
 from golfzoo.engine.ledger import Score
-from golfzoo.engine.model import digest, distance
+from golfzoo.engine.model import hash_state, relative_error
 from golfzoo.engine.tokens import Tokenizer
 from golfzoo.verify.scene import Scene
 from golfzoo.verify.verdict import Verdict
@@ -86,11 +86,11 @@ def check_score_first(scene: Scene) -> Verdict:
         changed = scene.score(scene.change(scene.small, after, seed=number)).nats
         worst = max(worst, float(np.abs(changed - plain)[before].max(initial=0.0)))
     figure = f"{worst:.2g} nats the largest change before a changed chunk"
-    if scene.parts.adaptor is None:
+    if scene.components.adaptor is None:
         return Verdict("score first", worst <= _to_the_bit(scene), figure + "; no adaptor")
     # A window at a time: with and without an adaptor, batches then have the same shapes.
     without = scene.score(scene.small, adaptor=None, batch_sequences=1).nats
-    unlearned = scene.score(scene.small, adaptor=Idle(scene.parts.adaptor), batch_sequences=1).nats
+    unlearned = scene.score(scene.small, adaptor=Idle(scene.components.adaptor), batch_sequences=1).nats
     idle = float(np.abs(unlearned - without).max())
     holds = worst <= _to_the_bit(scene) and idle <= scene.tolerance
     return Verdict("score first", holds, f"{figure}; {idle:.2g} by an adaptor that learned nothing")
@@ -110,15 +110,15 @@ def check_normalization(scene: Scene) -> Verdict:
     """At a position, put every token of the vocabulary in turn; the probabilities must sum to 1. They do not where a
     prediction has seen its target. One position lies in a first chunk; one in a second, which an adaptor has learned
     for, so that it has to be scored token by token."""
-    tokenizer, walk = scene.small.tokenizer, {"context": 32, "stride": 16, "isolate_documents": True}
+    tokenizer, windowing = scene.small.tokenizer, {"context": 32, "stride": 16, "isolate_documents": True}
     length = min(25, len(scene.small.tokens))
     tokens = np.tile(scene.small.tokens[:length], (tokenizer.vocab_size, 1))
     tokens[:, length // 2 - 3] = np.arange(tokenizer.vocab_size)
-    together = scene.score(_documents(tokens, tokenizer), **walk).nats
+    together = scene.score(_documents(tokens, tokenizer), **windowing).nats
     sums = [np.exp(-together[length // 2 - 4 :: length]).sum()]
     tokens = np.tile(scene.small.tokens[:length], (tokenizer.vocab_size, 1))
     tokens[:, length - 4] = np.arange(tokenizer.vocab_size)
-    alone = [scene.score(_documents(row[None], tokenizer), batch_sequences=1, **walk).nats for row in tokens]
+    alone = [scene.score(_documents(row[None], tokenizer), batch_sequences=1, **windowing).nats for row in tokens]
     sums.append(sum(float(np.exp(-nats[length - 5])) for nats in alone))
     holds = all(abs(total - 1) <= 1e-3 for total in sums)
     return Verdict("normalization", holds, "sums of " + " and ".join(f"{total:.6f}" for total in sums))
@@ -147,12 +147,12 @@ def check_isolation(scene: Scene) -> Verdict:
 
 def check_round_trip(scene: Scene, opened: list[str]) -> Verdict:
     """The same bytes come out again; every weight follows from the artifact's tensors; no other file was read."""
-    again = encode_model(scene.tensors, scene.metadata, scene.parts, on_meta(scene.start), scene.roles)
-    found = digest(scene.state)
+    again = encode_model(scene.tensors, scene.metadata, scene.components, scene.setup.model)
+    found = hash_state(scene.state)
     blank = {name: torch.zeros_like(tensor) for name, tensor in scene.tensors.items()}
     unmoved = []
     try:
-        emptied = scene.parts.quantizer.dequantize(blank, scene.metadata)
+        emptied = scene.components.quantizer.dequantize(blank, scene.metadata)
         unmoved = [
             name
             for name, tensor in scene.state.items()
@@ -175,8 +175,8 @@ def check_round_trip(scene: Scene, opened: list[str]) -> Verdict:
 def check_receipts(scene: Scene, trained: dict[str, torch.Tensor] | None) -> Verdict:
     """`trained` are the weights before quantization, where they are there."""
     receipts = scene.claim.get("receipts", {})
-    learned = distance(scene.state, scene.start)
-    changed = distance(trained, scene.state) if trained else receipts.get("quantizer_changed", 0.0)
+    learned = relative_error(scene.state, scene.start)
+    changed = relative_error(trained, scene.state) if trained else receipts.get("quantizer_changed", 0.0)
     stored = sum(tensor.nbytes for tensor in scene.tensors.values())
     done = {
         "optimizer": (learned > 1e-3, f"weights moved {learned:.2f}"),
@@ -184,7 +184,7 @@ def check_receipts(scene: Scene, trained: dict[str, torch.Tensor] | None) -> Ver
         "compressor": (len(scene.artifact) < stored, f"{stored:,} bytes to {len(scene.artifact):,}"),
         "report": (bool(scene.claim["intact"]), "submission.json was edited after packing"),
     }
-    if scene.parts.adaptor is not None:
+    if scene.components.adaptor is not None:
         adapted = scene.score(scene.small)
         effect = float(np.abs(adapted.nats - scene.score(scene.small, adaptor=None).nats).max())
         updates = receipts.get("adaptor_updates", 0)

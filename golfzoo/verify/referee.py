@@ -10,11 +10,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from golfzoo.engine.components import namespace
 from golfzoo.engine.data import data_paths
-from golfzoo.engine.parts import namespace
 from golfzoo.engine.shards import find_shards
 from golfzoo.machine.devices import device_name
-from golfzoo.verify.paper import check_clocks, check_leak, check_seeds, check_size
+from golfzoo.verify.static_checks import check_clocks, check_leak, check_seeds, check_size
 from golfzoo.verify.subject import Subject, own_engine, read_subject, same_conditions
 from golfzoo.verify.verdict import MEANINGS, Verdict
 from golfzoo.zoo import Zoo
@@ -48,7 +48,7 @@ def verify(folder: Path, zoo: Zoo) -> tuple[list[Verdict], list[str]]:
             "shipped": shipped,
         }
         (place / "task.json").write_text(json.dumps(task))
-        done = _start(place, offline, "-m", "golfzoo.verify.inside", str(place))
+        done = _start(place, offline, "-m", "golfzoo.verify.subprocess_main", str(place))
         if not (place / "verdicts.json").exists():
             reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"status {done.returncode}"
             verdicts.append(Verdict("score", False, f"the artifact cannot be scored: {reason}"))

@@ -1,25 +1,25 @@
 """The place where probes run: a model decoded from the artifact, the validation text, and a small text cut from it."""
 
-import importlib
+from __future__ import annotations
+
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from golfzoo.engine.artifact import on_meta, read_tensors
-from golfzoo.engine.data import ValidationText, data_paths, open_validation
+from golfzoo.engine.artifact import read_tensors
+from golfzoo.engine.components import bind, load_target, namespace
+from golfzoo.engine.data import ValidationText
 from golfzoo.engine.distributed import World
 from golfzoo.engine.evaluate import evaluate
 from golfzoo.engine.ledger import Score
-from golfzoo.engine.model import build_model, load_weights
-from golfzoo.engine.parts import Parts, bind, namespace
+from golfzoo.engine.model import load_weights, on_cpu
+from golfzoo.engine.setup import Setup, set_up
 from golfzoo.engine.shards import BOS
-from golfzoo.engine.tokens import open_tokenizer
-from golfzoo.engine.train import seed_everything
 
-State = dict[str, torch.Tensor]
+if TYPE_CHECKING:
+    from golfzoo.engine.protocols import Components, Plan, Tensors, Windowing
 
 _SMALL_DOCUMENTS = 6
 
@@ -28,28 +28,39 @@ _SMALL_DOCUMENTS = 6
 class Scene:
     """Everything that a probe may use.
 
-    text      the whole validation text
-    small     a few documents of it, cut short, for probes that score again and again
-    model     with the artifact's weights, `state`; `tensors` and `metadata` are what the artifact holds
+    setup     plan, components and the whole validation text; the model with the artifact's weights, `state`
+    small     a few documents of the text, cut short, for probes that score again and again
+    tensors   with `metadata`: what the artifact holds
     start     the weights before training
     claim     what is reported
     exact     whether device and versions are those of the claim
     """
 
-    plan: Any
-    parts: Parts
-    world: World
-    text: ValidationText
+    setup: Setup
     small: ValidationText
-    model: Any
-    roles: dict[str, str]
     artifact: bytes
-    tensors: State
+    tensors: Tensors
     metadata: dict[str, Any]
-    state: State
-    start: State
+    state: Tensors
+    start: Tensors
     claim: dict[str, Any]
     exact: bool
+
+    @property
+    def plan(self) -> Plan:
+        return self.setup.plan
+
+    @property
+    def components(self) -> Components:
+        return self.setup.components
+
+    @property
+    def world(self) -> World:
+        return self.setup.world
+
+    @property
+    def text(self) -> ValidationText:
+        return self.setup.validation
 
     @property
     def tolerance(self) -> float:
@@ -63,9 +74,9 @@ class Scene:
 
     def score(self, text: ValidationText, **changes: Any) -> Score:
         """Score a text as the record says; `changes` are to its [eval] table, or `adaptor`, another one or None."""
-        adaptor = changes.pop("adaptor", self.parts.adaptor)
-        walk = SimpleNamespace(**{**vars(self.plan.eval), **changes})
-        return evaluate(self.model, text, walk, self.world, adaptor, self.plan.train.seed)
+        adaptor = changes.pop("adaptor", self.components.adaptor)
+        windowing = SimpleNamespace(**{**vars(self.plan.eval), **changes})
+        return evaluate(self.setup.model.module, text, windowing, self.world, adaptor, self.plan.train.seed)
 
     def bounds(self, text: ValidationText) -> np.ndarray:
         """Where the texts begin that are scored apart from each other, and the end of the last."""
@@ -91,44 +102,29 @@ def make_scene(
     world: World,
 ) -> Scene:
     """Build the model and decode the artifact into it, as a run does."""
-    plan = namespace(tables)
-    parts = bind(tables, {kind: _import(target) for kind, target in targets.items()})
-    folder, tokenizer_file = data_paths(plan.data)
-    tokenizer = open_tokenizer(tokenizer_file)
-    text = open_validation(folder, tokenizer)
-    seed_everything(plan.train.seed)
-    model, roles = build_model(parts.architecture, tokenizer.vocab_size, world)
-    start = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
-    tensors, metadata = read_tensors(artifact, parts, parts.quantizer.layout(on_meta(start), roles))
-    load_weights(model, parts.quantizer.dequantize(tensors, metadata), "artifact.golf")
-    state = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+    components = bind(tables, {kind: load_target(target) for kind, target in targets.items()})
+    setup = set_up(namespace(tables), components, world)
+    model = setup.model
+    start = on_cpu(model.module.state_dict())
+    tensors, metadata = read_tensors(artifact, components, components.quantizer.layout(model.template, model.roles))
+    load_weights(model.module, components.quantizer.dequantize(tensors, metadata), "artifact.golf")
     return Scene(
-        plan=plan,
-        parts=parts,
-        world=world,
-        text=text,
-        small=cut(text, plan.eval),
-        model=model,
-        roles=roles,
+        setup=setup,
+        small=cut(setup.validation, setup.plan.eval),
         artifact=artifact,
         tensors=tensors,
         metadata=metadata,
-        state=state,
+        state=on_cpu(model.module.state_dict()),
         start=start,
         claim=claim,
         exact=exact,
     )
 
 
-def cut(text: ValidationText, walk: Any) -> ValidationText:
+def cut(text: ValidationText, windowing: Windowing) -> ValidationText:
     """A few documents, the longest of the first hundred, each long enough for several chunks where there are such."""
     lengths = np.diff(text.starts)[:100]
     longest = np.sort(np.argsort(-lengths, kind="stable")[:_SMALL_DOCUMENTS])
-    keep = walk.context + 2 * walk.stride + walk.stride // 2
+    keep = windowing.context + 2 * windowing.stride + windowing.stride // 2
     pieces = [text.tokens[text.starts[i] : text.starts[i] + min(lengths[i], keep)] for i in longest]
     return ValidationText(np.append(np.concatenate(pieces), np.array(BOS, dtype=text.tokens.dtype)), text.tokenizer)
-
-
-def _import(target: str) -> Any:
-    module, _, name = target.partition(":")
-    return getattr(importlib.import_module(module), name)

@@ -124,12 +124,7 @@ class GPT(nn.Module):
             for name, _ in self.named_parameters()
         }
 
-    def forward(self, input_ids: Tensor, target_ids: Tensor) -> Tensor:
-        logits = self.logits(input_ids)
-        nll = F.cross_entropy(logits.float().flatten(0, 1), target_ids.flatten(), reduction="none")
-        return nll.view_as(target_ids)
-
-    def logits(self, input_ids: Tensor) -> Tensor:
+    def forward(self, input_ids: Tensor) -> Tensor:
         """(batch, time) -> (batch, time, vocab_size)"""
         x = x0 = rms_norm(self.tok_emb(input_ids))  # (batch, time, model_dim)
         cos, sin = rotary_table(input_ids.shape[1], self.head_dim, self.rope_base, x)

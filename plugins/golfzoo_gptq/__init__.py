@@ -51,17 +51,14 @@ class TrellisConfig(FisherConfig):
 @hookimpl
 def golfzoo_quantizers():
     body = "golfzoo_gptq.quantizer"
-    described: list[tuple[str, type[Config], str, str]] = [
-        ("gptq", GPTQConfig, f"{body}:GPTQ", "Hessian-based rounding, steps by clipping: the records' method"),
-        (
-            "gptq_fisher",
-            FisherConfig,
-            f"{body}:Fisher",
-            "Hessian-based rounding, steps by Fisher information, one knob",
-        ),
-        ("gptq_trellis", TrellisConfig, f"{body}:Trellis", "gptq_fisher with trellis-coded quantization"),
+    small = {"keep_numel": 4096, "hessian_tokens": 32768}
+    with_fisher = {**small, "fisher_tokens": 32768}
+    described: list[tuple[str, type[Config], str, dict[str, int], str]] = [
+        ("gptq", GPTQConfig, "GPTQ", small, "Hessian-based rounding, steps by clipping: the records' method"),
+        ("gptq_fisher", FisherConfig, "Fisher", with_fisher, "Hessian-based rounding, steps by Fisher information"),
+        ("gptq_trellis", TrellisConfig, "Trellis", with_fisher, "gptq_fisher with trellis-coded quantization"),
     ]
     return [
-        Component(kind="quantizer", name=name, config=config, target=target, summary=summary)
-        for name, config, target, summary in described
+        Component(kind="quantizer", name=name, config=config, target=f"{body}:{target}", small=options, summary=summary)
+        for name, config, target, options, summary in described
     ]

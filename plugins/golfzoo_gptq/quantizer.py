@@ -43,23 +43,25 @@ class Coded:
         return stored
 
     def quantize(
-        self, state: State, roles: dict[str, str], calibration: State | None = None
+        self, state: State, roles: dict[str, str], calibration: State, knob: float
     ) -> tuple[State, dict[str, Any]]:
-        calibration = calibration or {}
+        return self._tensors(state, roles, calibration, knob), {}
+
+    def _tensors(self, state: State, roles: dict[str, str], calibration: State, knob: float) -> State:
         coded: State = {}
         shapes: dict[tuple[int, ...], list[str]] = {}
         for name, tensor in state.items():
             if self._is_coded(tensor, roles.get(name)):
                 shapes.setdefault(tuple(tensor.shape), []).append(name)
         for names in shapes.values():
-            coded |= self._quantize_group(names, state, roles, calibration)
+            coded |= self._quantize_group(names, state, roles, calibration, knob)
         tensors: State = {}
         for name, tensor in state.items():
             if name in coded:
                 tensors |= {key: coded[key] for key in (name, name + STEP, name + ROWS)}
             else:
                 tensors[name] = tensor.to(_kept_type(tensor, roles.get(name)))
-        return tensors, {}
+        return tensors
 
     def dequantize(self, tensors: State, metadata: dict[str, Any]) -> State:
         return decode(tensors, metadata)
@@ -68,7 +70,9 @@ class Coded:
         """The step of every row, (rows,), at a knob of 1. `pivot` is the mean cost of a column's error."""
         raise NotImplementedError
 
-    def _quantize_group(self, names: list[str], state: State, roles: dict[str, str], calibration: State) -> State:
+    def _quantize_group(
+        self, names: list[str], state: State, roles: dict[str, str], calibration: State, knob: float
+    ) -> State:
         """Matrices of one shape, each with its codes, step and row exponents."""
         factor, order, pivots = self._factorize(names, state, calibration)
         tensors: State = {}
@@ -76,7 +80,7 @@ class Coded:
         rows = []
         for number, (name, pivot) in enumerate(zip(names, pivots.cpu(), strict=True)):
             weight = state[name].float()
-            steps = self.knob * self.steps(name, weight, roles[name], calibration, pivot)
+            steps = knob * self.steps(name, weight, roles[name], calibration, pivot)
             steps = torch.maximum(steps, weight.abs().amax(1) / _LARGEST)
             rounding, steps = self.choose(name, weight, steps)
             together.setdefault(rounding, []).append(number)
@@ -161,17 +165,24 @@ class Trellis(Fisher):
     def __init__(self, config: TrellisConfig) -> None:
         super().__init__(config)
         self.search = Viterbi(config.states, config.walk_rows, self.device)
-        self.draft = False
+        self.drafting = False
         self.apart: set[str] = set()
 
-    def quantize(
-        self, state: State, roles: dict[str, str], calibration: State | None = None
+    def draft(
+        self, state: State, roles: dict[str, str], calibration: State, knob: float
     ) -> tuple[State, dict[str, Any]]:
-        """A draft is rounded without the trellis: many times quicker, and of nearly the same size at every knob."""
+        """Rounded without the trellis: many times quicker, and of nearly the same size at every knob."""
+        self.drafting = True
+        try:
+            return self._tensors(state, roles, calibration, knob), {}
+        finally:
+            self.drafting = False
+
+    def quantize(
+        self, state: State, roles: dict[str, str], calibration: State, knob: float
+    ) -> tuple[State, dict[str, Any]]:
         self.apart = set()
-        tensors, _ = super().quantize(state, roles, calibration)
-        if self.draft:
-            return tensors, {}
+        tensors = self._tensors(state, roles, calibration, knob)
         coded = [name for name in tensors if name + STEP in tensors]
         apart = [number for number, name in enumerate(coded) if name in self.apart]
         trellis = {"next": self.search.following, "union": self.search.union, "rows": self.config.walk_rows}
@@ -184,7 +195,7 @@ class Trellis(Fisher):
         if (steps / deviations).median() > _COARSE:
             self.apart.add(name)
             return to_nearest, steps
-        return to_nearest if self.draft else self.search, torch.minimum(steps, 2 * _COARSE * deviations)
+        return to_nearest if self.drafting else self.search, torch.minimum(steps, 2 * _COARSE * deviations)
 
 
 def to_exponents(steps: Tensor) -> tuple[Tensor, Tensor]:

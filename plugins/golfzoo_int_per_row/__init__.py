@@ -26,6 +26,7 @@ def golfzoo_quantizers():
             name="int8",
             config=Int8Config,
             target=target,
+            small={"keep_numel": 4096},
             summary="8 bits per weight, one fp16 scale per row",
         ),
         Component(
@@ -33,6 +34,7 @@ def golfzoo_quantizers():
             name="int6",
             config=Int6Config,
             target=target,
+            small={"keep_numel": 4096},
             summary="31 levels each side for large matrices, int8 for embeddings and heads",
         ),
     ]

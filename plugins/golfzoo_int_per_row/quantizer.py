@@ -33,7 +33,9 @@ class IntPerRow:
                 stored[name + SCALE] = torch.empty(shape, dtype=dtype, device="meta")
         return stored
 
-    def quantize(self, state: State, roles: dict[str, str]) -> tuple[State, dict[str, Any]]:
+    def quantize(
+        self, state: State, roles: dict[str, str], calibration: State, knob: float | None
+    ) -> tuple[State, dict[str, Any]]:
         tensors = {}
         for name, tensor in state.items():
             if self._is_coded(tensor, roles.get(name)):

@@ -16,7 +16,8 @@ from types import SimpleNamespace
 import brotli
 import torch
 
-from golfzoo.engine.artifact import on_meta, to_bytes
+from golfzoo.engine.artifact import to_bytes
+from golfzoo.engine.model import on_meta
 from golfzoo_rans.coder import Rans
 
 LAYER = {

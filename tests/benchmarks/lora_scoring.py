@@ -1,4 +1,4 @@
-"""Scoring with LoRA: golfzoo's walk against the straightforward loop, in one process, on the same text and model.
+"""Scoring with LoRA: golfzoo's evaluation against the straightforward loop, in one process, on the same text and model.
 
     python tests/benchmarks/lora_scoring.py [--tokens 40000]
 
@@ -17,10 +17,11 @@ import torch
 
 from golfzoo.corpus.build import build_dataset
 from golfzoo.corpus.sources import stdlib_documents
+from golfzoo.engine.components import namespace
 from golfzoo.engine.data import open_validation
 from golfzoo.engine.distributed import World
 from golfzoo.engine.evaluate import evaluate
-from golfzoo.engine.parts import namespace
+from golfzoo.engine.model import nats
 from golfzoo.engine.tokens import open_tokenizer
 from golfzoo_gpt import GPTConfig
 from golfzoo_gpt.model import GPT
@@ -28,7 +29,7 @@ from golfzoo_lora_ttt import LoraConfig
 from golfzoo_lora_ttt.adaptor import Lora
 
 
-def straightforward(model, text, walk, config):
+def straightforward(model, text, windowing, config):
     """Mean nats per token, chunk by chunk, all documents of a batch until the longest has ended."""
     for parameter in model.parameters():
         parameter.requires_grad_(False)
@@ -38,10 +39,10 @@ def straightforward(model, text, walk, config):
     }  # fmt: skip
     tokens = torch.from_numpy(text.tokens.astype(np.int64))
     documents = list(zip(text.starts[:-1].tolist(), text.starts[1:].tolist(), strict=True))
-    documents.sort(key=lambda document: -(-(document[1] - document[0]) // walk.stride))
-    nats = 0.0
-    for first in range(0, len(documents), walk.batch_sequences):
-        batch = documents[first : first + walk.batch_sequences]
+    documents.sort(key=lambda document: -(-(document[1] - document[0]) // windowing.stride))
+    total = 0.0
+    for first in range(0, len(documents), windowing.batch_sequences):
+        batch = documents[first : first + windowing.batch_sequences]
         lanes = len(batch)
         weights, hooks = {}, []
         for name, layer in layers.items():
@@ -56,25 +57,25 @@ def straightforward(model, text, walk, config):
             hooks.append(layer.register_forward_hook(add))
         flat = [tensor for pair in weights.values() for tensor in pair]
         adam = torch.optim.Adam(flat, lr=config.lr, betas=(config.beta1, config.beta2), eps=config.eps)
-        chunks = [-(-(end - start) // walk.stride) for start, end in batch]
+        chunks = [-(-(end - start) // windowing.stride) for start, end in batch]
         for chunk in range(max(chunks)):
-            width = min((chunk + 1) * walk.stride, walk.context)
+            width = min((chunk + 1) * windowing.stride, windowing.context)
             x, y = torch.zeros(lanes, width, dtype=torch.long), torch.zeros(lanes, width, dtype=torch.long)
             spans = []
             for lane, (start, end) in enumerate(batch):
                 if chunk >= chunks[lane]:
                     spans.append((0, 0))
                     continue
-                stop = min((chunk + 1) * walk.stride, end - start)
-                begin = max(0, stop - walk.context)
+                stop = min((chunk + 1) * windowing.stride, end - start)
+                begin = max(0, stop - windowing.context)
                 x[lane, : stop - begin] = tokens[start + begin : start + stop]
                 y[lane, : stop - begin] = tokens[start + begin + 1 : start + stop + 1]
-                spans.append((chunk * walk.stride - begin, stop - begin))
+                spans.append((chunk * windowing.stride - begin, stop - begin))
             learns = any(chunk < count - 1 for count in chunks)
             with torch.set_grad_enabled(learns):
-                nll = model(x, y)
+                nll = nats(model(x), y)
             for lane, (low, high) in enumerate(spans):
-                nats += nll[lane, low:high].sum().item()
+                total += nll[lane, low:high].sum().item()
             if learns:
                 losses = [
                     nll[lane, low:high].mean() for lane, (low, high) in enumerate(spans) if chunk < chunks[lane] - 1
@@ -84,7 +85,7 @@ def straightforward(model, text, walk, config):
                 adam.step()
         for hook in hooks:
             hook.remove()
-    return nats / text.num_targets
+    return total / text.num_targets
 
 
 def main():
@@ -107,15 +108,15 @@ def main():
     options = GPTConfig(num_layers=4, model_dim=192, num_heads=4, num_kv_heads=2)
     model = GPT(namespace(options.model_dump()), 1024).eval()
     config = namespace(LoraConfig().model_dump())
-    walk = SimpleNamespace(context=256, stride=64, isolate_documents=True, batch_sequences=16)
+    windowing = SimpleNamespace(context=256, stride=64, isolate_documents=True, batch_sequences=16)
     world = World(0, 1, torch.device("cpu"), bf16=False)
     print(f"{text.num_targets} tokens in {len(text.starts) - 1} documents, {torch.get_num_threads()} threads")
     ratios = []
     for _ in range(arguments.repeats):
         started = time.perf_counter()
-        plain = straightforward(model, text, walk, config)
+        plain = straightforward(model, text, windowing, config)
         middle = time.perf_counter()
-        ours = evaluate(model, text, walk, world, Lora(config)).val_loss
+        ours = evaluate(model, text, windowing, world, Lora(config)).val_loss
         ended = time.perf_counter()
         ratios.append((middle - started) / (ended - middle))
         print(

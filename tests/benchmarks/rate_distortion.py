@@ -11,7 +11,6 @@ Writes table.json and, where matplotlib is, rate_distortion.svg and .png.
 """
 
 import argparse
-import importlib
 import json
 import sys
 import time
@@ -22,14 +21,12 @@ import torch
 from safetensors.torch import load_file
 
 from golfzoo.engine.artifact import compress_tensors
-from golfzoo.engine.batches import TrainingText
 from golfzoo.engine.calibrate import calibrate
-from golfzoo.engine.data import data_paths
+from golfzoo.engine.components import load_target, namespace
 from golfzoo.engine.distributed import World
-from golfzoo.engine.evaluate import evaluate, flat_walk
-from golfzoo.engine.model import build_model, load_weights
-from golfzoo.engine.parts import namespace
-from golfzoo.engine.run import open_text
+from golfzoo.engine.evaluate import evaluate, flat_windowing
+from golfzoo.engine.model import load_weights
+from golfzoo.engine.setup import set_up, set_up_training
 from golfzoo.record import load_record
 from golfzoo.zoo import discover
 
@@ -71,13 +68,13 @@ class Bench:
     def __init__(self, folder: Path, tokens: int) -> None:
         self.zoo = discover()
         record = load_record(str(folder / "record.toml"), self.zoo)
-        plan, parts, world = namespace(record.tables), record.bind(), World(0, 1, torch.device("cpu"), False)
-        tokenizer, text = open_text(plan)
-        self.model, self.roles = build_model(parts.architecture, tokenizer.vocab_size, world)
+        world = World(0, 1, torch.device("cpu"), False)
+        setup = set_up(namespace(record.tables), record.bind(), world)
+        plan, text, self.model, self.roles = setup.plan, setup.validation, setup.model.module, setup.model.roles
         self.weights = load_file(folder / "weights.safetensors")
         load_weights(self.model, self.weights, str(folder))
-        stream = TrainingText(data_paths(plan.data)[0], tokenizer, plan.train, world)
-        self.statistics = calibrate(self.model, self.roles, NEEDS, stream, plan.train.seed, world)
+        batches = set_up_training(setup).batches
+        self.statistics = calibrate(self.model, NEEDS, batches, plan.train.seed, world)
         length = plan.train.seq_len
         count = min(tokens, text.num_targets) // length * length
         ids = torch.from_numpy(text.tokens[: count + 1].astype(np.int64))
@@ -92,14 +89,13 @@ class Bench:
         component = self.zoo.find(kind, name).component
         config, problems = component.config.read(options, name)
         assert not problems, problems
-        module, _, target = component.target.partition(":")
-        return getattr(importlib.import_module(module), target)(namespace(config.model_dump(mode="json")))
+        return load_target(component.target)(namespace(config.model_dump(mode="json")))
 
     def log_probabilities(self) -> torch.Tensor:
         """(tokens, vocab_size)"""
         self.model.eval()
         with torch.no_grad():
-            return torch.cat([self.model.logits(part).float().log_softmax(-1).flatten(0, 1)
+            return torch.cat([self.model(part).float().log_softmax(-1).flatten(0, 1)
                               for part in self.inputs.split(16)])  # fmt: skip
 
     def nats(self, log_probabilities: torch.Tensor) -> float:
@@ -107,8 +103,7 @@ class Bench:
 
     def measure(self, quantizer, knob: float) -> dict:
         """Bits per weight, KL and the rise in bits per byte, at a knob."""
-        quantizer.knob = knob
-        tensors, metadata = quantizer.quantize(self.weights, self.roles, self.statistics)
+        tensors, metadata = quantizer.quantize(self.weights, self.roles, self.statistics, knob)
         coded = {name: tensor for name, tensor in tensors.items() if f"{name.removesuffix('.rows')}.step" in tensors
                  or name.endswith(".step")}  # fmt: skip
         weights = sum(tensor.numel() for tensor in coded.values() if tensor.ndim == 2)
@@ -138,7 +133,7 @@ class Bench:
         return points
 
     def adapted(self, name: str, bits: float, knob: float) -> dict:
-        """Bits per byte after test-time training with the record's own walk and LoRA, at a rate."""
+        """Bits per byte after test-time training with the record's own windows and LoRA, at a rate."""
         kind, options = METHODS[name]
         quantizer = self.make("quantizer", kind, {"keep_numel": 4096, **options})
         for _ in range(3):
@@ -146,13 +141,13 @@ class Bench:
             if abs(point["bits"] - bits) < 0.02:
                 break
             knob *= 2 ** (1.2 * (point["bits"] - bits))
-        tensors, metadata = quantizer.quantize(self.weights, self.roles, self.statistics)
+        tensors, metadata = quantizer.quantize(self.weights, self.roles, self.statistics, point["knob"])
         load_weights(self.model, quantizer.dequantize(tensors, metadata), "quantized")
         return {**point, "flat": self.score(None), "adapted": self.score(self.make("adaptor", "lora", {}))}
 
     def score(self, adaptor) -> float:
-        walk = self.plan.eval if adaptor else flat_walk(self.plan.train)
-        return evaluate(self.model, self.text, walk, self.world, adaptor, self.plan.train.seed).val_bpb
+        windowing = self.plan.eval if adaptor else flat_windowing(self.plan.train)
+        return evaluate(self.model, self.text, windowing, self.world, adaptor, self.plan.train.seed).val_bpb
 
 
 def bits_at(points: list[dict], kl: float) -> float:

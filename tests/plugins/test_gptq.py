@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from golfzoo.engine.parts import namespace
+from golfzoo.engine.components import load_target, namespace
 from golfzoo_gptq.decoder import ROWS, STEP, row_steps, unions
 from golfzoo_gptq.quantizer import to_exponents
 from golfzoo_gptq.rounding import factorize, round_with_feedback, to_nearest
@@ -16,13 +16,10 @@ from golfzoo_gptq.trellis import Viterbi, make_trellis
 
 
 def make(zoo, name, **options):
-    import importlib
-
     component = zoo.find("quantizer", name).component
     config, problems = component.config.read({"keep_numel": 16, **options}, name)
     assert not problems
-    module, _, target = component.target.partition(":")
-    return getattr(importlib.import_module(module), target)(namespace(config.model_dump(mode="json")))
+    return load_target(component.target)(namespace(config.model_dump(mode="json")))
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +71,10 @@ def test_pivots_are_what_a_columns_error_costs(layer):
     assert factorize(calibration["hessian/w"][None], 0.01)[2].item() == pytest.approx(expected, rel=1e-5)
 
 
+def quantize(quantizer, state, roles, calibration):
+    return quantizer.quantize(state, roles, calibration, quantizer.knob)
+
+
 def test_an_identity_hessian_is_plain_rounding_and_a_real_one_lowers_the_layers_error(zoo, layer):
     weight, calibration = layer
     state, roles = {"w": weight}, {"w": "matrix"}
@@ -83,12 +84,12 @@ def test_an_identity_hessian_is_plain_rounding_and_a_real_one_lowers_the_layers_
         return ((apart @ calibration["hessian/w"].double()) * apart).sum().item()
 
     quantizer = make(zoo, "gptq", feedback=False)
-    nearest, _ = quantizer.quantize(state, roles, {})
+    nearest, _ = quantize(quantizer, state, roles, {})
     steps = row_steps(nearest["w" + STEP], nearest["w" + ROWS])
     assert torch.equal(nearest["w"], (weight / steps[:, None]).round().to(torch.int16))
-    identity, _ = make(zoo, "gptq").quantize(state, roles, {"hessian/w": torch.eye(40)})
+    identity, _ = quantize(make(zoo, "gptq"), state, roles, {"hessian/w": torch.eye(40)})
     assert torch.equal(identity["w"], nearest["w"])
-    corrected, _ = make(zoo, "gptq").quantize(state, roles, calibration)
+    corrected, _ = quantize(make(zoo, "gptq"), state, roles, calibration)
     assert error(corrected, quantizer) < 0.7 * error(nearest, quantizer)
 
 
@@ -96,12 +97,12 @@ def test_steps_of_clipping(zoo, layer):
     weight, _ = layer
     roles = {"w": "matrix", "e": "embedding"}
     quantizer = make(zoo, "gptq", feedback=False, multipliers={"e": 0.5})
-    tensors, _ = quantizer.quantize({"w": weight, "e": weight}, roles, {})
+    tensors, _ = quantize(quantizer, {"w": weight, "e": weight}, roles, {})
     for name, expected in (("w", 12.85 * weight.double().std(1, correction=0) / 31),
                            ("e", 0.5 * 20 * weight.double().std(1, correction=0) / 127)):  # fmt: skip
         steps = row_steps(tensors[name + STEP], tensors[name + ROWS]).double()
         assert (steps / expected).log2().abs().max() <= 1 / 16 + 1e-6  # exponents are eighths of an octave
-    absmax, _ = make(zoo, "gptq", feedback=False, clip="absmax").quantize({"w": weight}, roles, {})
+    absmax, _ = quantize(make(zoo, "gptq", feedback=False, clip="absmax"), {"w": weight}, roles, {})
     steps = row_steps(absmax["w" + STEP], absmax["w" + ROWS]).double()
     assert ((steps * 31).log2() - weight.double().abs().amax(1).log2()).abs().max() <= 1 / 16 + 1e-6
 
@@ -109,13 +110,13 @@ def test_steps_of_clipping(zoo, layer):
 def test_steps_of_fisher_information_cost_the_same_in_every_row(zoo, layer):
     weight, calibration = layer
     quantizer = make(zoo, "gptq_fisher", knob=0.1)
-    tensors, _ = quantizer.quantize({"w": weight}, {"w": "matrix"}, calibration)
+    tensors, _ = quantize(quantizer, {"w": weight}, {"w": "matrix"}, calibration)
     steps = row_steps(tensors["w" + STEP], tensors["w" + ROWS]).double()
     pivot = factorize(calibration["hessian/w"][None], 0.01)[2].item()
     fisher = calibration["fisher/w"].double()
     cost = steps.square() * fisher.clamp_min(0.05 * fisher.mean()) * pivot
     assert (cost.log2() - 2 * np.log2(0.1)).abs().max() <= 1 / 8 + 1e-5
-    one, _ = make(zoo, "gptq_fisher", per="tensor").quantize({"w": weight}, {"w": "matrix"}, calibration)
+    one, _ = quantize(make(zoo, "gptq_fisher", per="tensor"), {"w": weight}, {"w": "matrix"}, calibration)
     assert len(one["w" + ROWS].unique()) == 1
 
 
@@ -180,8 +181,7 @@ def test_bytes_fall_with_the_knob_and_damage_rises(zoo, layer, name):
 
     def at(octaves):
         quantizer = make(zoo, name, walk_rows=16) if name == "gptq_trellis" else make(zoo, name)
-        quantizer.knob = base * 2**octaves
-        tensors, metadata = quantizer.quantize({"w": weight}, {"w": "matrix"}, calibration)
+        tensors, metadata = quantizer.quantize({"w": weight}, {"w": "matrix"}, calibration, base * 2**octaves)
         apart = (quantizer.dequantize(tensors, metadata)["w"] - weight).double()
         return len(coder.encode(tensors, metadata)), apart.square().sum().item()
 
@@ -205,7 +205,7 @@ def make_coder(zoo):
 def test_decoding_has_the_same_bits_with_other_threads(zoo, layer):
     weight, calibration = layer
     quantizer = make(zoo, "gptq_trellis", knob=0.1)
-    tensors, metadata = quantizer.quantize({"w": weight}, {"w": "matrix"}, calibration)
+    tensors, metadata = quantize(quantizer, {"w": weight}, {"w": "matrix"}, calibration)
     first = quantizer.dequantize(tensors, metadata)["w"]
     torch.set_num_threads(2)
     second = quantizer.dequantize(tensors, metadata)["w"]

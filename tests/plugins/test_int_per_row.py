@@ -31,7 +31,7 @@ ROLES = {"emb": "embedding", "matrix": "matrix", "cube": "matrix", "small": "mat
 
 @pytest.mark.parametrize(("options", "levels"), [({}, 127), ({"matrix_levels": 31}, 31)])
 def test_rows_are_rounded_as_the_reference_rounds_them(options, levels):
-    tensors, _ = quantizer(**options).quantize(state(), ROLES)
+    tensors, _ = quantizer(**options).quantize(state(), ROLES, {}, None)
     for name, expected_levels in (("emb", 127), ("matrix", levels)):
         codes, scales = oracle.quantize_row_int8(state()[name], expected_levels)
         assert torch.equal(tensors[name + ".scale"], scales)
@@ -43,7 +43,7 @@ def test_rows_are_rounded_as_the_reference_rounds_them(options, levels):
 
 
 def test_what_is_kept_and_how():
-    tensors, metadata = quantizer().quantize(state(), ROLES)
+    tensors, metadata = quantizer().quantize(state(), ROLES, {}, None)
     assert metadata == {}
     kinds = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
     assert kinds["emb"] == (torch.int8, (300, 256))
@@ -58,7 +58,7 @@ def test_what_is_kept_and_how():
 def test_the_error_is_at_most_half_a_step():
     original = state()
     restored = quantizer(min_scale=1e-9, clip_percentile=100).dequantize(
-        *quantizer(min_scale=1e-9, clip_percentile=100).quantize(original, ROLES)
+        *quantizer(min_scale=1e-9, clip_percentile=100).quantize(original, ROLES, {}, None)
     )
     step = original["matrix"].abs().amax(dim=1) / 127
     # half a step of rounding, and fp16's relative error of the scale

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from golfzoo.engine.components import namespace
 from golfzoo.engine.errors import RunError
-from golfzoo.engine.parts import namespace
 from golfzoo_lora_ttt import LoraConfig
 from golfzoo_lora_ttt.adaptor import Lora
 

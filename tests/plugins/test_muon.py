@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import oracle
-from golfzoo.engine.parts import namespace
+from golfzoo.engine.components import namespace
 from golfzoo_muon import MuonConfig
 from golfzoo_muon.optimizer import Muon, build, orthogonalize
 

@@ -12,7 +12,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from golfzoo.engine.artifact import on_meta
+from golfzoo.engine.model import on_meta
 from golfzoo.testing import check_plugin
 from golfzoo_rans.coder import Rans
 from golfzoo_rans.decoder import HEAD

@@ -53,7 +53,7 @@ def test_a_run_s_curves_scores_and_texts(tiny_record, tmp_path, golfzoo):
 
 
 def test_steps_that_a_resumed_run_takes_again_are_there_once(tmp_path):
-    from golfzoo.engine.parts import namespace
+    from golfzoo.engine.components import namespace
     from golfzoo_tensorboard.logger import TensorBoard
 
     def train(step, loss):

@@ -46,7 +46,7 @@ def test_a_run_in_the_local_database(tiny_record, tmp_path, golfzoo):
 def test_a_resumed_run_goes_on_and_another_of_the_same_name_does_not(tmp_path):
     import trackio
 
-    from golfzoo.engine.parts import namespace
+    from golfzoo.engine.components import namespace
     from golfzoo_trackio.logger import Trackio
 
     def log(folder, step):

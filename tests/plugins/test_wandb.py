@@ -68,7 +68,7 @@ def test_an_offline_run(tiny_record, tmp_path, golfzoo):
 
 
 def test_a_resumed_run_keeps_its_id(tmp_path):
-    from golfzoo.engine.parts import namespace
+    from golfzoo.engine.components import namespace
     from golfzoo_wandb.logger import Wandb
 
     ids = set()
@@ -82,7 +82,7 @@ def test_a_resumed_run_keeps_its_id(tmp_path):
 def test_wandb_s_own_setting_holds_unless_the_record_has_another(tmp_path, monkeypatch):
     import wandb
 
-    from golfzoo.engine.parts import namespace
+    from golfzoo.engine.components import namespace
     from golfzoo_wandb import WandbConfig
     from golfzoo_wandb.logger import Wandb
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from golfzoo.engine.components import namespace
 from golfzoo.engine.data import data_paths
 from golfzoo.engine.errors import DataError
-from golfzoo.engine.parts import namespace
 from golfzoo.engine.shards import BOS, TokenStream
 from golfzoo.engine.size import count_bytes
 from golfzoo.engine.tokens import open_tokenizer

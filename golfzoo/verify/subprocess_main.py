@@ -1,6 +1,6 @@
 """The fresh process: no training data, where the system allows it no network, and a watch on the files it opens.
 
-    python -m golfzoo.verify.inside PLACE
+    python -m golfzoo.verify.subprocess_main PLACE
 
 PLACE is the folder that the referee has prepared. The verdicts go to PLACE/verdicts.json.
 """

@@ -1,0 +1,129 @@
+"""The types of everything that is handed about: only type checkers read this file, and no submission has it.
+
+What a component must keep to is told in golfzoo/hookspecs.py; these are the same promises, typed. An ability that is
+optional stands in a protocol of its own, and is asked for with `hasattr`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from golfzoo.tables import DataTable, EvalTable, RecordTable, SizeTable, TrainTable
+
+Tensors = dict[str, Tensor]
+"""A state, or what a quantizer makes of one: name -> tensor."""
+
+Roles = Mapping[str, str]
+"""Parameter name -> "embedding", "head", "matrix" or "control"."""
+
+
+class Plan(Protocol):
+    """The engine's tables of a resolved record, as nested namespaces."""
+
+    record: RecordTable
+    data: DataTable
+    train: TrainTable
+    eval: EvalTable
+    size: SizeTable
+
+
+class Windowing(Protocol):
+    """How a text is cut into windows: [eval], or windows as in training."""
+
+    context: int
+    stride: int
+    isolate_documents: bool
+    batch_sequences: int
+
+
+class Components(Protocol):
+    """What components.bind returns. A kind that the record has none of is None."""
+
+    architecture: Callable[..., Architecture]
+    optimizer: Callable[..., list[torch.optim.Optimizer]]
+    quantizer: Quantizer
+    compressor: Compressor | Coder
+    adaptor: Adaptor | None
+    names: dict[str, str]
+
+    def __getattr__(self, kind: str) -> Any: ...
+
+
+class Architecture(nn.Module):
+    """Maps ids (batch, time) int64 to logits (batch, time, vocab_size)."""
+
+    def parameter_roles(self) -> dict[str, str]:
+        raise NotImplementedError
+
+
+class HasTrainingLoss(Protocol):
+    """An architecture with a loss of its own for training: (batch, time) ids and targets -> (batch, time) nats."""
+
+    def training_loss(self, input_ids: Tensor, target_ids: Tensor) -> Tensor: ...
+
+
+class HasSteps(Protocol):
+    """An optimizer that wants to know the number of the step that comes."""
+
+    def set_step(self, step: int) -> None: ...
+
+
+class Quantizer(Protocol):
+    def layout(self, state: Tensors, roles: Roles) -> Tensors: ...
+
+    def quantize(
+        self, state: Tensors, roles: Roles, calibration: Tensors, knob: float | None
+    ) -> tuple[Tensors, dict[str, Any]]: ...
+
+    def dequantize(self, tensors: Tensors, metadata: dict[str, Any]) -> Tensors: ...
+
+
+class HasNeeds(Protocol):
+    """A quantizer that wants statistics: "hessian", "fisher" -> number of training tokens."""
+
+    needs: dict[str, int]
+
+
+class HasKnob(Protocol):
+    """A quantizer that [size] fit can set: where its knob starts; more of it is fewer bytes."""
+
+    knob: float
+
+
+class HasDraft(Protocol):
+    """A quantizer with a quicker way to a result of nearly the same size."""
+
+    def draft(
+        self, state: Tensors, roles: Roles, calibration: Tensors, knob: float | None
+    ) -> tuple[Tensors, dict[str, Any]]: ...
+
+
+class Compressor(Protocol):
+    def compress(self, data: bytes) -> bytes: ...
+
+    def decompress(self, data: bytes, max_bytes: int) -> bytes: ...
+
+
+class Coder(Protocol):
+    """A compressor that knows what it is given."""
+
+    def encode(self, tensors: Tensors, metadata: dict[str, Any]) -> bytes: ...
+
+    def decode(self, data: bytes, layout: Tensors, metadata: dict[str, Any]) -> Tensors: ...
+
+    def estimate(self, tensors: Tensors, metadata: dict[str, Any]) -> float: ...
+
+
+class Adaptor(Protocol):
+    def start(self, model: nn.Module, lanes: int) -> None: ...
+
+    def reset(self) -> None: ...
+
+    def learn(self, nll: Tensor, scored: Tensor) -> None: ...
+
+    def finish(self) -> None: ...

@@ -1,0 +1,99 @@
+"""What a run works with: the data, the record's model, its optimizers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import nn
+
+from golfzoo.engine.batches import TrainingText
+from golfzoo.engine.data import ValidationText, data_paths, open_validation
+from golfzoo.engine.distributed import World
+from golfzoo.engine.errors import RunError
+from golfzoo.engine.model import build_model, compiled, on_meta, seed_everything
+from golfzoo.engine.tokens import Tokenizer, open_tokenizer
+
+if TYPE_CHECKING:
+    from golfzoo.engine.protocols import Architecture, Components, Plan, Tensors, TrainTable
+
+
+class Model(NamedTuple):
+    """The record's model. `template` has the names, types and shapes of its state, on the meta device."""
+
+    module: Architecture
+    roles: dict[str, str]
+    template: Tensors
+
+
+class Setup(NamedTuple):
+    """What every stage takes. `predict` is the model compiled, for where no adaptor is attached to it; None
+    where it is not to be compiled."""
+
+    plan: Plan
+    components: Components
+    world: World
+    tokenizer: Tokenizer
+    validation: ValidationText
+    model: Model
+    predict: Callable[[torch.Tensor], torch.Tensor] | None = None
+
+
+class Training(NamedTuple):
+    """What training and calibration take beside that."""
+
+    batches: TrainingText
+    optimizers: list[torch.optim.Optimizer]
+
+
+def make_model(plan: Plan, components: Components, vocab_size: int, world: World) -> Model:
+    """The record's model, initialised by the record's seed."""
+    seed_everything(plan.train.seed)
+    module, roles = build_model(components.architecture, vocab_size, world)
+    return Model(module, roles, on_meta(module.state_dict()))
+
+
+def set_up(plan: Plan, components: Components, world: World) -> Setup:
+    """Open the validation text and make the model."""
+    folder, tokenizer_file = data_paths(plan.data)
+    tokenizer = open_tokenizer(tokenizer_file)
+    validation = open_validation(folder, tokenizer)
+    torch.compiler.reset()  # it compiles only so many models in one process, and a grid of runs has more
+    model = make_model(plan, components, tokenizer.vocab_size, world)
+    predict = compiled(model.module, plan.train, world)
+    is_plain = predict is model.module
+    return Setup(plan, components, world, tokenizer, validation, model, None if is_plain else predict)
+
+
+def set_up_training(setup: Setup) -> Training:
+    """Open the training text and make the optimizers: right after the model, for they may draw numbers too."""
+    plan, components, world, tokenizer, _, model, _ = setup
+    check_batch(plan.train, world.size)
+    batches = TrainingText(data_paths(plan.data)[0], tokenizer, plan.train, world)
+    parameters = dict(model.module.named_parameters())
+    optimizers = components.optimizer(parameters=parameters, roles=model.roles, process_group=world.group)
+    check_optimizers(model.module, optimizers)
+    return Training(batches, optimizers)
+
+
+def check_batch(train: TrainTable, num_processes: int) -> None:
+    step = train.micro_batch_tokens * num_processes
+    if train.batch_tokens % step:
+        raise RunError(
+            f"[train].batch_tokens: {train.batch_tokens} cannot be divided over {num_processes} processes of "
+            f"micro_batch_tokens = {train.micro_batch_tokens}; make it a multiple of {step}"
+        )
+
+
+def check_optimizers(model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> None:
+    """Every parameter is trained by exactly one group, and every group has its base learning rate."""
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    if any("base_lr" not in group for group in groups):
+        raise RunError('the optimizer made a group without "base_lr"')
+    trained = [id(parameter) for group in groups for parameter in group["params"]]
+    for name, parameter in model.named_parameters():
+        if trained.count(id(parameter)) != 1:
+            raise RunError(
+                f"the optimizer has {name} in {trained.count(id(parameter))} groups; it belongs in exactly one"
+            )

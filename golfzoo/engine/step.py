@@ -1,0 +1,61 @@
+"""One optimizer step: gradients of its micro-batches, added up and averaged over the processes; then the update."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from golfzoo.engine.batches import TrainingText
+from golfzoo.engine.distributed import World
+from golfzoo.engine.model import Objective, compiled
+
+if TYPE_CHECKING:
+    from golfzoo.engine.protocols import TrainTable
+
+
+def parallel(model: nn.Module, train: TrainTable, world: World) -> Any:
+    """Model and loss as they are called in training: compiled where wanted, gradients averaged over the processes."""
+    objective = compiled(Objective(model), train, world)
+    if world.group is None:
+        return objective
+    device_ids = [world.device.index] if world.device.type == "cuda" else None
+    wrapped = DistributedDataParallel(objective, device_ids=device_ids)
+    wrapped.broadcast_buffers = False  # sent once, by the constructor, and not again in every step
+    return wrapped
+
+
+def micro_steps_of(train: TrainTable, world: World) -> int:
+    return train.batch_tokens // (train.micro_batch_tokens * world.size)
+
+
+def accumulate(objective: Any, batches: TrainingText, step: int, train: TrainTable, world: World) -> torch.Tensor:
+    """Add up the gradients of a step's micro-batches. Returns this process's mean loss in nats, a scalar."""
+    micro_steps = micro_steps_of(train, world)
+    total = torch.zeros((), device=world.device)
+    for micro_step in range(micro_steps):
+        inputs, targets = batches.batch(step * micro_steps + micro_step)
+        if world.group is not None:  # gradients are exchanged once a step, after the last micro-batch
+            objective.require_backward_grad_sync = micro_step == micro_steps - 1
+        with world.autocast():
+            loss = objective(inputs, targets).mean() / micro_steps
+        loss.backward()
+        total += loss.detach()
+    return total
+
+
+def update(
+    model: nn.Module, optimizers: list[torch.optim.Optimizer], step: int, multiplier: float, train: TrainTable
+) -> None:
+    if train.grad_clip_norm:
+        nn.utils.clip_grad_norm_(model.parameters(), train.grad_clip_norm)
+    for optimizer in optimizers:
+        if hasattr(optimizer, "set_step"):
+            optimizer.set_step(step)
+        for group in optimizer.param_groups:
+            group["lr"] = group["base_lr"] * multiplier
+        optimizer.step()
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,222 @@
+"""Source as it ships: without what a program does not need in order to run, and packed with the fewest blanks.
+
+Both are done on the syntax tree and checked on it: what is written, parsed again, must be the tree that was to be
+written. What cannot be written so ships as it is.
+"""
+
+import ast
+import functools
+import io
+import itertools
+import token
+import tokenize
+from typing import Any
+
+from golfzoo.engine.loader import read_text
+
+READ_SOURCE = {"getsource", "getsourcelines", "getcomments", "getblock", "findsource", "get_source", "linecache"}
+READ_DOCSTRINGS = {"__doc__", "getdoc", "doctest", "pydoc", "co_consts"}
+READ_ANNOTATIONS = {
+    *("__annotations__", "get_annotations", "get_type_hints", "getfullargspec", "signature", "Signature"),
+    *("singledispatch", "singledispatchmethod", "jit", "custom_op", "triton_op", "infer_schema", "validate_call"),
+}
+"""Names by which a module reads its own source, docstrings or annotations. One that has any of them keeps those."""
+
+READ_NOTHING = {
+    *("property", "setter", "getter", "deleter", "cached_property", "staticmethod", "classmethod", "abstractmethod"),
+    *("cache", "lru_cache", "wraps", "contextmanager", "overload", "override", "final", "total_ordering", "unique"),
+    *("dataclass", "runtime_checkable", "no_grad", "enable_grad", "inference_mode"),
+}
+"""Decorators that read neither docstrings nor annotations. What any other one decorates keeps both."""
+
+_FSTRING_START, _FSTRING_END = (getattr(token, f"FSTRING_{end}", -1) for end in ("START", "END"))  # Python 3.12
+
+
+@functools.cache
+def strip(source: str) -> str:
+    """A module without comments, docstrings, what only a type checker reads, and the annotations of its functions.
+
+    Annotations in the body of a class stay, because dataclasses and named tuples are made of them. Raises SyntaxError
+    where the source is none.
+    """
+    try:
+        tree = ast.parse(source)
+        if names_in(tree) & READ_SOURCE:
+            return source
+        tree = _Stripper(tree).visit(tree)
+        stripped = ast.unparse(tree)
+        return stripped if _is_tree_of(stripped, tree) else source
+    except (ValueError, RecursionError, MemoryError):  # an f-string that cannot be quoted, a tree that is too deep
+        return source
+
+
+def _is_tree_of(source: str, tree: ast.AST) -> bool:
+    try:
+        return ast.dump(ast.parse(source)) == ast.dump(tree)
+    except SyntaxError:
+        return False
+
+
+def names_in(tree: ast.AST) -> set[str]:
+    """Every name in a module: of variables, attributes and imports, and strings, which may be given to getattr."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            names.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            names.add(node.attr)
+        elif isinstance(node, ast.alias):
+            names |= set(node.name.split("."))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names.add(node.value)
+    return names
+
+
+def is_type_checking(test: ast.expr) -> bool:
+    """Whether a condition is typing.TYPE_CHECKING: never true in a program that runs."""
+    return (isinstance(test, ast.Name) and test.id == "TYPE_CHECKING") or (
+        isinstance(test, ast.Attribute) and test.attr == "TYPE_CHECKING"
+    )
+
+
+class _Stripper(ast.NodeTransformer):
+    def __init__(self, tree: ast.Module) -> None:
+        names = names_in(tree)
+        self.docstrings = bool(names & READ_DOCSTRINGS)
+        self.annotations = bool(names & READ_ANNOTATIONS)
+        variables = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+        # Text that a module runs inherits what it has switched on by `from __future__`.
+        self.future_counts = any(node.id in ("exec", "eval", "compile") for node in variables)
+        self.type_checking = all(node.id != "TYPE_CHECKING" or isinstance(node.ctx, ast.Load) for node in variables)
+        self.scope: ast.AST = tree
+        self.kept: set[ast.AST] = set()
+
+    def visit_Module(self, node: ast.Module) -> ast.Module:
+        self._visit_scope(node)
+        annotated = any(getattr(each, "annotation", None) or getattr(each, "returns", None) for each in ast.walk(node))
+        tested = any(getattr(each, "id", getattr(each, "value", "")) == "TYPE_CHECKING" for each in ast.walk(node))
+        _drop_imports(node, "__future__", {"annotations"} if not annotated and not self.future_counts else set())
+        _drop_imports(node, "typing", {"TYPE_CHECKING"} if not tested else set())
+        return node
+
+    def _visit_scope(self, node: Any) -> ast.AST:
+        outside = self.scope, self.docstrings, self.annotations
+        self.scope = node
+        if any(_last_name(decorator) not in READ_NOTHING for decorator in getattr(node, "decorator_list", [])):
+            self.docstrings = self.annotations = True
+        if self.docstrings and ast.get_docstring(node) is not None:
+            self.kept.add(node.body[0])
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not self.annotations:
+            _drop_annotations(node)
+        self.generic_visit(node)
+        self.scope, self.docstrings, self.annotations = outside
+        return node
+
+    visit_ClassDef = visit_FunctionDef = visit_AsyncFunctionDef = _visit_scope
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        blocks = [block for name in ("body", "finalbody") if isinstance(block := getattr(node, name, None), list)]
+        filled = [block for block in blocks if block and not isinstance(node, ast.Module)]
+        super().generic_visit(node)
+        for block in filled:
+            block[:] = block or [ast.Pass()]
+        return node
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        """A string by itself does nothing, and must not become a docstring when what stood before it is gone."""
+        is_string = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if is_string and node not in self.kept else self.generic_visit(node)
+
+    def visit_If(self, node: ast.If) -> Any:
+        """In a function even what never runs makes its names local, so there it stays."""
+        if is_type_checking(node.test) and self.type_checking and isinstance(self.scope, ast.Module | ast.ClassDef):
+            node.body = [ast.Pass()]
+            self.generic_visit(node)
+            return node.orelse
+        return self.generic_visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
+        self.generic_visit(node)
+        if isinstance(self.scope, ast.ClassDef) or self.annotations or _acts(node.annotation):
+            return node
+        if node.value is not None:
+            return ast.copy_location(ast.Assign([node.target], node.value), node)
+        # `x: int` makes x local, and so does something; `self.x: int` does not.
+        arguments = {argument.arg for argument in ast.walk(self.scope) if isinstance(argument, ast.arg)}
+        owner = node.target.value if isinstance(node.target, ast.Attribute) else None
+        return None if isinstance(owner, ast.Name) and owner.id in arguments else node
+
+
+def _drop_annotations(node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+    given = node.args
+    for argument in (*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg):
+        if argument and argument.annotation and not _acts(argument.annotation):
+            argument.annotation = None
+    if node.returns and not _acts(node.returns):
+        node.returns = None
+
+
+def _drop_imports(module: ast.Module, source: str, names: set[str]) -> None:
+    for line in list(module.body):
+        if isinstance(line, ast.ImportFrom) and line.module == source:
+            line.names = [alias for alias in line.names if alias.name not in names or alias.asname]
+            if not line.names:
+                module.body.remove(line)
+
+
+def _last_name(decorator: ast.expr) -> str:
+    """`c` of @c, @a.b.c and @a.b.c(...)."""
+    function = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return ast.unparse(function).rpartition(".")[2]
+
+
+def _acts(annotation: ast.expr) -> bool:
+    """Whether to evaluate an annotation may do something."""
+    kinds = (ast.Call, ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom)
+    return any(isinstance(node, kinds) for node in ast.walk(annotation))
+
+
+@functools.cache
+def squeeze(stripped: str) -> str:
+    """A module as it is packed, in ASCII: with the fewest blanks. golfzoo.engine.loader.read_text undoes it."""
+    try:
+        squeezed = _drop_blanks(stripped).encode("ascii", "backslashreplace").decode()
+        if read_text(squeezed) == stripped.encode():
+            return squeezed
+    except (ValueError, SyntaxError, RecursionError, tokenize.TokenError):
+        pass
+    return as_it_is(stripped.encode())
+
+
+def as_it_is(contents: bytes) -> str:
+    """Any file as it is packed, in ASCII."""
+    return "#" + contents.decode("latin-1").encode("unicode_escape").decode()
+
+
+def _drop_blanks(text: str) -> str:
+    text += "\n"
+    starts = [0, *itertools.accumulate(map(len, text.splitlines(keepends=True)))]
+    pieces: list[str] = []
+    depth = fstrings = end = 0
+    for each in tokenize.generate_tokens(io.StringIO(text).readline):
+        if each.type in (tokenize.INDENT, tokenize.DEDENT):
+            depth += 1 if each.type == tokenize.INDENT else -1
+        elif each.type not in (tokenize.NL, tokenize.ENDMARKER):
+            start = starts[each.start[0] - 1] + each.start[1]
+            if not pieces or pieces[-1].endswith("\n"):
+                pieces.append(" " * depth)
+            elif fstrings or _need_blank(text[end - 1], text[start]):
+                pieces.append(text[end:start])
+            end = starts[each.end[0] - 1] + each.end[1]
+            pieces.append(text[start:end])
+            fstrings += (each.type == _FSTRING_START) - (each.type == _FSTRING_END)
+    return "".join(pieces).rstrip("\n")
+
+
+def _need_blank(before: str, after: str) -> bool:
+    """Whether two tokens would become one. A number may end in a dot, so `1 .real` needs its blank too."""
+    return _is_of_word(before) and (_is_of_word(after) or (before.isdigit() and after == "."))
+
+
+def _is_of_word(letter: str) -> bool:
+    return letter == "_" or letter.isalnum()
