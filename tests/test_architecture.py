@@ -9,10 +9,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 HOST = sorted(path for path in (ROOT / "golfzoo").rglob("*.py"))
-BODIES = sorted(path for path in (ROOT / "plugins").rglob("*.py") if path.name != "__init__.py")
-FACES = sorted((ROOT / "plugins").rglob("__init__.py"))
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PACKAGES = sorted((ROOT / "plugins").glob("*/__init__.py"))
+FACES = [path for path in PACKAGES if "@hookimpl" in path.read_text()]
 PLUGINS = {path.parent.name for path in FACES}
+# A package under plugins/ without hooks: it ships with the bodies that import it.
+LIBRARIES = {path.parent.name for path in PACKAGES} - PLUGINS
+BODIES = sorted(path for path in (ROOT / "plugins").rglob("*.py") if path not in FACES)
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 # A room may import what stands before it; the engine stands below them all.
 FLOORS = ["errors", "config", "component", "hookspecs", "zoo", "tables", "record", "results"]
@@ -82,29 +85,40 @@ def test_a_face_imports_only_golfzoo_s_public_names(path):
 
 @pytest.mark.parametrize("path", BODIES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_body_imports_neither_host_nor_face_nor_another_plugin(path):
+    """A library imports no golfzoo at all, and of what is under plugins/ only other libraries."""
+    from golfzoo import engine
+
     own = path.relative_to(ROOT / "plugins").parts[0]
-    allowed = {"torch", "numpy", "zstandard", "brotli", "trackio", "wandb"} | sys.stdlib_module_names
+    allowed = {"torch", "numpy", "zstandard", "brotli", "trackio", "wandb"} | sys.stdlib_module_names | LIBRARIES
+    of_engine = {"golfzoo.engine", *(f"golfzoo.engine.{name}" for name in engine.__all__)}
     for module in imports(path, at_run_time=True):
         package = module.partition(".")[0]
         if package == "golfzoo":
-            assert module.startswith("golfzoo.engine"), f"{path} imports {module}"
+            assert own in PLUGINS, f"{path}: a library imports {module}"
+            assert module in of_engine, f"{path} imports {module}; a body may import {sorted(of_engine)}"
         elif package == own:
-            assert module != own, f"{path} imports its face; it could not ship without golfzoo"
+            assert module not in PLUGINS, f"{path} imports its face; it could not ship without golfzoo"
         else:
             assert package in allowed, f"{path} imports {module}"
+
+
+def test_every_library_is_imported():
+    for library in LIBRARIES:
+        users = {path.relative_to(ROOT / "plugins").parts[0] for path in BODIES if library in roots(imports(path))}
+        assert users - {library}, f"plugins/{library}: nothing imports it"
 
 
 def test_the_host_names_no_plugin_and_no_component():
     from golfzoo.zoo import discover
 
-    names = {name for _, name in discover().entries} | PLUGINS
+    names = {name for _, name in discover().entries} | PLUGINS | LIBRARIES
     # Words of their own outside the zoo: the standard library's compressors that describe a corpus.
     allowed = {("build.py", "zlib"), ("artifact.py", "zlib"), ("scores.py", "zlib"), ("build.py", "lzma")}
     for path in HOST:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and node.value in names:
                 assert (path.name, node.value) in allowed, f"{path}:{node.lineno} names {node.value!r}"
-        assert not roots(imports(path)) & PLUGINS, path
+        assert not roots(imports(path)) & (PLUGINS | LIBRARIES), path
 
 
 def test_every_plugin_folder_is_an_entry_point_of_the_same_name():

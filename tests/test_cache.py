@@ -17,6 +17,7 @@ from golfzoo.record import load_record
 from golfzoo.running import cache as cache_module
 from golfzoo.running.cache import Cache
 from golfzoo.running.fingerprints import Fingerprints
+from golfzoo.shipping import sources
 
 PLUGIN = """
 from golfzoo import Component, Config, hookimpl, option
@@ -166,7 +167,7 @@ def test_every_module_that_a_stage_runs_is_in_its_fingerprint(
     assert {"train", "compress", "eval"} < ran.keys()
     for stage, modules in ran.items():
         used = [kind for kind in kinds_of(stage) if kind in record.entries]
-        known = set(made._code(STAGES[stage].module, used)[0])
+        known = set(made._code(stage, used)[0])
         own = {name for name in modules if name.startswith(("golfzoo.engine.", "golfzoo_"))}
         assert own <= known, f"{stage}: {sorted(own - known)}"
 
@@ -190,9 +191,99 @@ def test_a_byte_of_a_plugin_changes_what_uses_it_and_nothing_else(tiny_record, i
     with_it = prints(tiny_record, zoo, ("compressor.use=echo",))
     without_it = prints(tiny_record, zoo)
     body.write_text(BODY + "#")
+    assert prints(tiny_record, zoo, ("compressor.use=echo",)) == with_it, "one process, one reading"
+    sources.read_bytes.cache_clear()
     changed = prints(tiny_record, zoo, ("compressor.use=echo",))
     assert {stage for stage in STAGES if with_it[stage] != changed[stage]} == {"fit", "compress"}
     assert prints(tiny_record, zoo) == without_it
+
+
+@pytest.fixture
+def new_process(monkeypatch):
+    """Forget what this process has read and imported of a plugin, as a new one would not have."""
+
+    def forget(*modules):
+        sources.read_bytes.cache_clear()
+        monkeypatch.setattr(sources, "_imported", set())
+        for module in modules:
+            sys.modules.pop(module, None)
+
+    yield forget
+    sources.read_bytes.cache_clear()
+
+
+@pytest.fixture
+def edited_in_training(install, tmp_path, monkeypatch):
+    """A compressor whose body is edited in the third step of training, once."""
+    import golfzoo.engine.train as train_module
+
+    install("echo-plugins", {"echo": PLUGIN})
+    body = tmp_path / "site-echo-plugins" / "echo_plugins_body.py"
+    body.write_text(BODY)
+    original = train_module.accumulate
+
+    def accumulate(objective, batches, step, train, world):
+        if step == 3 and body.read_text() == BODY:
+            body.write_text(BODY.replace("bytes(data)", "bytes(data[::-1])"))
+        return original(objective, batches, step, train, world)
+
+    monkeypatch.setattr(train_module, "accumulate", accumulate)
+    return body
+
+
+def test_an_edit_during_training_is_not_taken_for_what_ran(
+    own_cache, edited_in_training, tiny_record, tmp_path, golfzoo, new_process
+):
+    """Seen before: a later run took the old code's result over under the new code's hash."""
+    runs = [tmp_path / "first", tmp_path / "second"]
+    status, output = golfzoo("run", tiny_record, "compressor.use=echo", "--out", runs[0])
+    assert status == 0, output
+    assert f"warning: stage compress is not kept for other runs: {edited_in_training} was edited meanwhile" in output
+    new_process("echo_plugins_body")
+    status, output = golfzoo("run", tiny_record, "compressor.use=echo", "--out", runs[1])
+    assert status == 0, output
+    assert taken_over(runs[1]) == ["train", "quantize", "roundtrip", "eval"]
+    codes = [json.loads((run / "env.json").read_text())["code"] for run in runs]
+    assert codes[0]["echo_plugins_body"] != codes[1]["echo_plugins_body"]
+    assert (runs[0] / "artifact.golf").read_bytes() != (runs[1] / "artifact.golf").read_bytes()
+    status, output = golfzoo("pack", runs[0], "--out", tmp_path / "packed")
+    assert (status, "the code has changed since the run (echo_plugins_body)" in output) == (2, True)
+
+
+def test_a_grid_whose_code_is_edited_goes_on_with_the_old_and_keeps_nothing_under_the_new(
+    own_cache, edited_in_training, tiny_record, tmp_path, golfzoo, new_process, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    swaps = ("compressor.use=echo", "adaptor.use=none", "--vary", "train.seed=1,2")
+    status, output = golfzoo("ablate", tiny_record, *swaps, "--out", "grid", "--json")
+    assert status == 0, output
+    cells = [tmp_path / "grid" / "cells" / cell["folder"] for cell in json.loads(output)["cells"]]
+    codes = {json.loads((cell / "env.json").read_text())["code"]["echo_plugins_body"] for cell in cells}
+    assert len(codes) == 1
+    new_process("echo_plugins_body")
+    status, output = golfzoo("run", tiny_record, "compressor.use=echo", "train.seed=2", "--out", tmp_path / "later")
+    assert status == 0, output
+    assert "compress" not in taken_over(tmp_path / "later")
+
+
+def test_an_edit_between_planning_and_import_is_refused(
+    own_cache, install, tiny_record, tmp_path, golfzoo, new_process, monkeypatch
+):
+    from golfzoo.running import worker
+
+    install("echo-plugins", {"echo": PLUGIN})
+    body = tmp_path / "site-echo-plugins" / "echo_plugins_body.py"
+    body.write_text(BODY)
+    original = worker.describe_environment
+
+    def edit(*arguments):
+        body.write_text(BODY + "#")
+        return original(*arguments)
+
+    monkeypatch.setattr(worker, "describe_environment", edit)
+    status, output = golfzoo("run", tiny_record, "compressor.use=echo", "--out", tmp_path / "run")
+    assert status == 1
+    assert f"golfzoo: {body}: was edited while this was starting; start it again" in output
 
 
 def test_swaps_take_over_the_stages_before_them(own_cache, tiny_record, tmp_path, golfzoo):

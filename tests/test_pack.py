@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from golfzoo.errors import PluginError, UsageError
+from golfzoo.errors import UsageError
 from golfzoo.record import load_record
-from golfzoo.shipping.code import closure, module_bytes, pack_code, shipped_modules, strip, unpack_code
-from golfzoo.shipping.source import squeeze
+from golfzoo.shipping.code import code_hashes, module_bytes, pack_code, shipped_modules, strip, unpack_code
+from golfzoo.shipping.sources import read_bytes
+from golfzoo.shipping.stripping import squeeze
 
 ROOT = Path(__file__).parent.parent
 FOREIGN = ("golfzoo", "__editable__", "pydantic", "pluggy", "click", "rich", "tomli", "safetensors")
@@ -117,7 +118,7 @@ runpy.run_path({str(packed / "train_gpt.py")!r}, run_name="__main__")
     assert done.returncode == 1
     assert "/golfzoo_gpt/model.py" in done.stderr
     assert "y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)" in done.stderr
-    assert not list((tmp_path / "temporary").iterdir())
+    assert not [path for path in (tmp_path / "temporary").iterdir() if not path.name.startswith("torch")]
 
 
 def test_every_figure_is_measured_on_the_folder(packed, tiny_run):
@@ -148,7 +149,7 @@ def test_packing_twice_gives_the_same_bytes_and_overwrites_nothing(packed, tiny_
 
 
 PACKAGED = {
-    "__init__.py": """
+    "golfzoo_boxed/__init__.py": """
 from golfzoo import Component, Config, hookimpl
 
 @hookimpl
@@ -156,44 +157,88 @@ def golfzoo_compressors():
     target = "golfzoo_boxed.body:Boxed"
     return [Component(kind="compressor", name="boxed", config=Config, target=target, summary="")]
 """,
-    "body/__init__.py": "from .inner import Boxed\n",
-    "body/inner.py": """
-import zlib
-from ..level import LEVEL
+    "golfzoo_boxed/body/__init__.py": "from .inner import Boxed\n",
+    "golfzoo_boxed/body/inner.py": """
+import json
+import pkgutil
+from importlib.resources import files
+from pathlib import Path
 
-class Boxed:
-    def __init__(self, config): ...
-    def compress(self, data): return zlib.compress(data, LEVEL)
-    def decompress(self, data, max_bytes): return zlib.decompress(data)
+from golfzoo_zlib.compressor import Zlib
+
+from boxed_tools import WBITS
+from ..level import LEVEL, Options
+
+try:
+    from golfzoo_boxed import faster
+except ImportError:
+    from golfzoo_boxed import slower as faster
+
+class Boxed(Zlib):
+    def __init__(self, config):
+        assert json.loads(Path(__file__).with_name("table.json").read_text()) == {"ä": "\u2028"}
+        assert files("golfzoo_boxed").joinpath("body", "bytes.bin").read_bytes() == bytes(range(256))
+        assert pkgutil.get_data("golfzoo_boxed.body", "bytes.bin") == bytes(range(256))
+        assert faster.SPEED == 1 and WBITS == 15 and Options.__doc__ == "Kept, for it is read."
+        super().__init__(Options)
 """,
-    "level.py": "LEVEL = 7\n",
+    "golfzoo_boxed/body/table.json": '{"ä": "\u2028"}',
+    "golfzoo_boxed/body/bytes.bin": bytes(range(256)),
+    "golfzoo_boxed/level.py": """
+LEVEL = 7
+class Options:
+    "Kept, for it is read."
+    doc = __doc__
+    level, strategy = LEVEL, "default"
+""",
+    "golfzoo_boxed/slower.py": "SPEED = 1\n",
+    "boxed_tools/__init__.py": "from boxed_tools.deep import WBITS\n",
+    "boxed_tools/deep/__init__.py": "from ..numbers import WBITS\n",
+    "boxed_tools/numbers.py": "WBITS = 15\n",
 }
 
 
-def test_a_body_may_be_a_package(tiny_record, bare_site, data_root, tmp_path, monkeypatch):
+def test_a_plugin_with_packages_libraries_and_data(tiny_record, bare_site, data_root, tmp_path, monkeypatch):
     site = tmp_path / "site"
-    for name, source in PACKAGED.items():
-        (site / "golfzoo_boxed" / name).parent.mkdir(parents=True, exist_ok=True)
-        (site / "golfzoo_boxed" / name).write_text(source)
+    for name, contents in PACKAGED.items():
+        (site / name).parent.mkdir(parents=True, exist_ok=True)
+        (site / name).write_bytes(contents if isinstance(contents, bytes) else contents.encode())
     info = site / "boxed-1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: boxed\nVersion: 1\n")
+    (info / "top_level.txt").write_text("boxed_tools\ngolfzoo_boxed\n")
     (info / "entry_points.txt").write_text("[golfzoo]\nboxed = golfzoo_boxed\n")
     monkeypatch.syspath_prepend(str(site))
     from golfzoo.zoo import discover
 
     record = load_record(str(tiny_record), discover(), ("compressor.use=boxed", "train.iterations=1"))
-    assert {"golfzoo_boxed.body", "golfzoo_boxed.body.inner", "golfzoo_boxed.level"} <= set(shipped_modules(record))
+    hashes = code_hashes(record)
     (tmp_path / "train_gpt.py").write_bytes(pack_code(record))
-    run_bare = {"cwd": tmp_path, "capture_output": True, "text": True}
-    environment = {**os.environ, "PYTHONPATH": str(bare_site), "GOLFZOO_DATA": str(data_root)}
-    done = subprocess.run([sys.executable, "-S", "train_gpt.py"], env=environment, **run_bare)
+    done = run_bare(bare_site, data_root, tmp_path, "train_gpt.py")
     assert done.returncode == 0, done.stderr
-    done = subprocess.run([sys.executable, "-S", "train_gpt.py", "--unpack", "u"], env=environment, **run_bare)
+    done = run_bare(bare_site, data_root, tmp_path, "train_gpt.py", "--unpack", "unpacked")
     assert done.returncode == 0, done.stderr
-    unpacked = {str(path.relative_to(tmp_path / "u")) for path in (tmp_path / "u" / "golfzoo_boxed").rglob("*.py")}
-    assert unpacked == {f"golfzoo_boxed/{name}" for name in PACKAGED}
-    assert (tmp_path / "u" / "golfzoo_boxed" / "__init__.py").read_text() == "", "the face stays behind"
+    unpacked = {path.relative_to(tmp_path / "unpacked").as_posix(): path for path in tmp_path.glob("unpacked/*/**/*.*")}
+    assert {name for name in unpacked if "boxed" in name} == PACKAGED.keys()
+    assert {name for name in unpacked if "zlib" in name} == {"golfzoo_zlib/__init__.py", "golfzoo_zlib/compressor.py"}
+    assert unpacked["golfzoo_boxed/__init__.py"].read_text() == "", "the face stays behind"
+    for data in ("golfzoo_boxed/body/table.json", "golfzoo_boxed/body/bytes.bin"):
+        assert unpacked[data].read_bytes() == (site / data).read_bytes()
+    # The referee imports the same from the file, where nothing of it is installed.
+    place = "import pathlib; from golfzoo.verify.subprocess_main import import_from_submission as i; "
+    place += "i(pathlib.Path('.')); from golfzoo_boxed.body import Boxed; print(Boxed(None), Boxed.__module__)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path != str(site))}
+    done = subprocess.run([sys.executable, "-c", place], capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert "golfzoo_boxed.body.inner" in done.stdout, done.stderr
+    # All of it counts as the run's code.
+    for name in ("golfzoo_boxed/body/bytes.bin", "golfzoo_boxed/slower.py", "boxed_tools/numbers.py"):
+        (site / name).write_bytes((site / name).read_bytes() + b"\nx = 1\n")
+        read_bytes.cache_clear()  # as in another process
+        after = code_hashes(record)
+        assert [key for key in hashes if hashes[key] != after[key]] == [
+            name if name.endswith(".bin") else name.removesuffix(".py").replace("/", ".")
+        ]
+        hashes = after
 
 
 def test_the_default_plugins_pack_small(zoo):
@@ -205,8 +250,9 @@ def test_the_default_plugins_pack_small(zoo):
 def test_only_what_the_record_uses_is_packed(tiny_record, zoo):
     modules = shipped_modules(load_record(str(tiny_record), zoo, ("adaptor.use=none", "compressor.use=lzma")))
     plugins = {name.partition(".")[0] for name in modules} - {"golfzoo"}
-    assert plugins == {"golfzoo_gpt", "golfzoo_muon", "golfzoo_int_per_row", "golfzoo_lzma"}
-    assert all(name.startswith("golfzoo.engine.") for name in modules if name.startswith("golfzoo."))
+    libraries = {"golfzoo_layers", "golfzoo_storage"}
+    assert plugins == {"golfzoo_gpt", "golfzoo_muon", "golfzoo_int_per_row", "golfzoo_lzma"} | libraries
+    assert all(f"{name}.".startswith("golfzoo.engine.") for name in modules if name.startswith("golfzoo."))
 
 
 def test_all_that_ships_is_stripped_and_squeezed(zoo):
@@ -302,14 +348,6 @@ def test_size_adds_up(tiny_run, golfzoo, tiny_record):
     rest, whole = (next(line for line in lines if line[:1] == [word]) for word in ("rest", "model"))
     assert sum(shown) + int(rest[column].replace(",", "")) == int(whole[column].replace(",", ""))
     assert golfzoo("size", tiny_run / "nothing.golf")[0] == 2
-
-
-def test_a_module_that_does_not_exist():
-    for name in ("golfzoo_gpt.modl", "golfzoo_gptt.model", "golfzoo_gpt.model.gpt"):
-        with pytest.raises(PluginError, match=f"there is no module '{name}', which a component's target or"):
-            closure([name])
-    with pytest.raises(PluginError, match="module 'math' has no Python source"):
-        closure(["math"])
 
 
 def test_module_bytes_are_what_the_file_would_be_smaller_by(tiny_record, zoo):

@@ -242,26 +242,35 @@ def test_what_cannot_be_fitted_says_by_how_much(tiny_record, tmp_path, golfzoo):
     assert "too many" in output
 
 
-QUANTIZER = """
-    import torch
+FACE = """
     from golfzoo import Component, Config, hookimpl
 
-    class Stored:
-        '''Keeps everything as it is, but for what a test makes of it.'''
-        def __init__(self, config): ...
-        def layout(self, state, roles):
-            return {name: torch.empty_like(tensor, device="meta") for name, tensor in state.items()}
-        def quantize(self, state, roles, calibration, knob):
-            tensors = {name: tensor.clone() for name, tensor in state.items()}
-            MISTAKE
-            return tensors, {}
-        def dequantize(self, tensors, metadata):
-            RESTORED
-            return tensors
-
     @hookimpl
-    def golfzoo_quantizers():
-        return [Component(kind="quantizer", name="stored", config=Config, target="zoo_bad_stored:Stored", summary="")]
+    def golfzoo_KINDs():
+        return [Component(kind="KIND", name="foreign", config=Config, target="zoo_foreign_body:Foreign", summary="")]
+"""
+
+
+def install_foreign(install, tmp_path, kind, body):
+    install("zoo-foreign", {"foreign": FACE.replace("KIND", kind)})
+    (tmp_path / "site-zoo-foreign" / "zoo_foreign_body.py").write_text(body)
+
+
+QUANTIZER = """
+import torch
+
+class Foreign:
+    '''Keeps everything as it is, but for what a test makes of it.'''
+    def __init__(self, config): ...
+    def layout(self, state, roles):
+        return {name: torch.empty_like(tensor, device="meta") for name, tensor in state.items()}
+    def quantize(self, state, roles, calibration, knob):
+        tensors = {name: tensor.clone() for name, tensor in state.items()}
+        MISTAKE
+        return tensors, {}
+    def dequantize(self, tensors, metadata):
+        RESTORED
+        return tensors
 """
 
 
@@ -271,14 +280,14 @@ QUANTIZER = """
         ("tensors['tok_emb.weight'] = tensors['tok_emb.weight'].half()", "", "other tensors than it laid out: tok_emb"),
         ("del tensors['skip_weights']", "", "returned other tensors than it laid out: skip_weights"),
         ("tensors = dict(reversed(tensors.items()))", "", "other tensors than it laid out: the order"),
-        ("", "del tensors['skip_weights']", "[quantizer] stored: has no tensor 'skip_weights'"),
-        ("", "tensors['skip_weights'] = tensors['skip_weights'].mT", "[quantizer] stored: skip_weights is (32, 1)"),
+        ("", "del tensors['skip_weights']", "[quantizer] foreign: has no tensor 'skip_weights'"),
+        ("", "tensors['skip_weights'] = tensors['skip_weights'].mT", "[quantizer] foreign: skip_weights is (32, 1)"),
     ],
 )
 def test_a_quantizer_is_tried_before_training(install, golfzoo, tiny_record, tmp_path, mistake, restored, said):
     body = QUANTIZER.replace("MISTAKE", mistake).replace("RESTORED", restored)
-    install("zoo-bad", {"stored": body})
-    status, output = golfzoo("run", tiny_record, "quantizer.use=stored", "--fresh", "--out", tmp_path / "run")
+    install_foreign(install, tmp_path, "quantizer", body)
+    status, output = golfzoo("run", tiny_record, "quantizer.use=foreign", "--fresh", "--out", tmp_path / "run")
     assert status == 1
     assert said in output
     assert '"train"' not in (tmp_path / "run" / "metrics.jsonl").read_text()
@@ -286,29 +295,23 @@ def test_a_quantizer_is_tried_before_training(install, golfzoo, tiny_record, tmp
 
 def test_an_empty_parameter_goes_into_the_artifact_and_comes_back(install, golfzoo, tiny_record, tmp_path):
     architecture = """
-    import torch
-    from golfzoo import Component, Config, hookimpl
+import torch
 
-    class Bigram(torch.nn.Module):
-        def __init__(self, config, vocab_size):
-            super().__init__()
-            self.table = torch.nn.Embedding(vocab_size, vocab_size)
-            self.c_q = torch.nn.Linear(vocab_size, vocab_size, bias=False)
-            self.nothing = torch.nn.Parameter(torch.empty(0, 8))
-        def forward(self, input_ids):
-            return self.c_q(self.table(input_ids)) + self.nothing.sum()
-        def parameter_roles(self):
-            return {"table.weight": "embedding", "c_q.weight": "matrix", "nothing": "control"}
-
-    @hookimpl
-    def golfzoo_architectures():
-        target = "zoo_holes_holes:Bigram"
-        return [Component(kind="architecture", name="holes", config=Config, target=target, summary="")]
-    """
-    install("zoo-holes", {"holes": architecture})
+class Foreign(torch.nn.Module):
+    def __init__(self, config, vocab_size):
+        super().__init__()
+        self.table = torch.nn.Embedding(vocab_size, vocab_size)
+        self.c_q = torch.nn.Linear(vocab_size, vocab_size, bias=False)
+        self.nothing = torch.nn.Parameter(torch.empty(0, 8))
+    def forward(self, input_ids):
+        return self.c_q(self.table(input_ids)) + self.nothing.sum()
+    def parameter_roles(self):
+        return {"table.weight": "embedding", "c_q.weight": "matrix", "nothing": "control"}
+"""
+    install_foreign(install, tmp_path, "architecture", architecture)
     for compressor in ("zlib", "rans"):
         out = tmp_path / compressor
-        swaps = ("architecture.use=holes", "adaptor.use=none", f"compressor.use={compressor}", "optimizer.use=adamw")
+        swaps = ("architecture.use=foreign", "adaptor.use=none", f"compressor.use={compressor}", "optimizer.use=adamw")
         status, output = golfzoo("run", tiny_record, *swaps, "--out", out)
         assert status == 0, output
         swaps = (out / "record.toml", "--artifact", out / "artifact.golf", "--json")

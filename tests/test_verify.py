@@ -15,15 +15,17 @@ from golfzoo.corpus.sources import stdlib_documents
 from golfzoo.engine.shards import open_shard, write_shard
 
 FACE = """
-    import torch
     from golfzoo import Component, Config, hookimpl
-
-    {body}
 
     @hookimpl
     def golfzoo_{kind}s():
-        return [Component(kind="{kind}", name="cheat", config=Config, target="zoo_cheat_cheat:Cheat", summary="cheats")]
+        return [Component(kind="{kind}", name="cheat", config=Config, target="zoo_cheat_body:Cheat", summary="cheats")]
 """
+
+
+def install_cheat(install, tmp_path, kind, body):
+    install("zoo-cheat", {"cheat": FACE.format(kind=kind)})
+    (tmp_path / "site-zoo-cheat" / "zoo_cheat_body.py").write_text(f"import torch\n{body}")
 
 
 def call(data_root, *arguments, site=None):
@@ -81,7 +83,7 @@ def run_cheat(install, tmp_path, data_root, kind, body):
     """Install a plugin that cheats, run the tiny record with it, and return the probes that fail."""
     from conftest import TINY_RECORD
 
-    install("zoo-cheat", {"cheat": FACE.format(kind=kind, body=body.replace("\n", "\n    "))})
+    install_cheat(install, tmp_path, kind, body)
     site = tmp_path / "site-zoo-cheat"
     (tmp_path / "cheat.toml").write_text(TINY_RECORD)
     done = call(data_root, "run", tmp_path / "cheat.toml", f"{kind}.use=cheat", "--out", tmp_path / "run", site=site)
@@ -178,7 +180,7 @@ def test_an_architecture_can_neither_see_targets_nor_score_itself(install, tmp_p
     from conftest import TINY_RECORD
 
     body = ARCHITECTURE.format(wants=wants, sees="x", returns=returns)
-    install("zoo-cheat", {"cheat": FACE.format(kind="architecture", body=body.replace("\n", "\n    "))})
+    install_cheat(install, tmp_path, "architecture", body)
     (tmp_path / "cheat.toml").write_text(TINY_RECORD)
     site = tmp_path / "site-zoo-cheat"
     out = tmp_path / "run"

@@ -9,6 +9,7 @@ from golfzoo.engine.kinds import kinds_of
 from golfzoo.engine.stages import STAGES
 from golfzoo.record import Record
 from golfzoo.shipping.code import closure, requirements
+from golfzoo.shipping.sources import hash_source
 from golfzoo.tables import NO_RESULT_DEPENDS_ON
 
 _EVERYWHERE = "golfzoo.engine.setup"
@@ -24,6 +25,8 @@ class Fingerprints:
         self.record, self.dataset = record, dataset
         self.machine = {"device": device, "processes": num_processes}
         self.known: dict[tuple[str, str], str] = {}
+        self.sources: dict[str, list[Path]] = {}
+        """The sources of each stage whose fingerprint was asked for."""
 
     def of(self, stage: str, key: str = "") -> str:
         """The fingerprint of a stage. `key` is a hash of what it was given, as far as the record does not tell."""
@@ -36,7 +39,7 @@ class Fingerprints:
         parts = {
             "options": {name: self._option(name) for name in row.options},
             "components": {kind: self.record.tables[kind] for kind in used},
-            "code": self._code(row.module, used),
+            "code": self._code(stage, used),
             "data": {name: self.dataset[name] for name in row.data},
             "after": [self.of(other) for other in row.after],
         }
@@ -51,14 +54,11 @@ class Fingerprints:
             key: value for key, value in values.items() if f"{table}.{key}" not in NO_RESULT_DEPENDS_ON
         }  # fmt: skip
 
-    def _code(self, module: str, kinds: list[str]) -> list[Any]:
+    def _code(self, stage: str, kinds: list[str]) -> list[Any]:
         """Hashes of all sources that the stage runs, and the versions of the libraries that they import."""
         bodies = [self.record.entries[kind].component.target.partition(":")[0] for kind in kinds]
-        files = closure([f"golfzoo.engine.{module}", _EVERYWHERE, *bodies])
+        files = closure([f"golfzoo.engine.{STAGES[stage].module}", _EVERYWHERE, *bodies])
         # run.py calls every stage. It counts by itself, without the other stages' modules that it imports.
         files[_RUN] = closure([_RUN])[_RUN]
-        return [{name: _hash(path) for name, path in files.items()}, requirements(files)]
-
-
-def _hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+        self.sources[stage] = list(files.values())
+        return [{name: hash_source(path) for name, path in files.items()}, requirements(files)]

@@ -11,6 +11,7 @@ from golfzoo.running.fingerprints import Fingerprints
 from golfzoo.running.folder import write_stage_files
 from golfzoo.running.journal import Journal
 from golfzoo.running.signals import Stop
+from golfzoo.shipping.sources import edited
 
 
 class KeptStages(Store):
@@ -50,6 +51,12 @@ class KeptStages(Store):
         return StageResult(tensors, facts)
 
     def save(self, stage: str, result: StageResult, key: str) -> None:
+        fingerprint = self.fingerprints.of(stage, key)
+        if moved := edited(
+            self.fingerprints.sources[stage]
+        ):  # what ran was hashed; but not all of it need have been imported
+            self.journal.warn(f"stage {stage} is not kept for other runs: {moved[0]} was edited meanwhile")
+            return
         facts = {
             **result.facts,
             "from": str(self.folder.resolve()),
@@ -59,7 +66,7 @@ class KeptStages(Store):
         try:
             if stage == "train":
                 facts |= {"curves": self.journal.curves(), "journal": self.journal.position()}
-            self.cache.save(stage, self.fingerprints.of(stage, key), result.tensors, facts, replace=self.fresh)
+            self.cache.save(stage, fingerprint, result.tensors, facts, replace=self.fresh)
         except (OSError, ValueError) as error:  # ValueError: the journal is cut short on a full disk
             self.journal.warn(f"stage {stage} could not be kept for other runs: {error}")
 

@@ -30,7 +30,8 @@ from golfzoo.running.journal import Journal
 from golfzoo.running.kept_stages import KeptStages
 from golfzoo.running.loggers import Loggers
 from golfzoo.running.signals import Stop
-from golfzoo.shipping.code import code_hashes, pack_code
+from golfzoo.shipping.code import code_hashes, pack_code, shipped_modules
+from golfzoo.shipping.sources import check_imported
 
 # How gloo and NCCL say that another process is gone.
 _LOST = re.compile("Connection (closed|reset) by peer|Broken pipe|ncclRemoteError|Socket Timeout")
@@ -44,6 +45,7 @@ def work(record: Record, folder: Path, world: World, listen: Emit | None = None,
     before = read_object(folder / "env.json")  # {} where the run is new
     if before.get("processes", world.size) != world.size:
         raise RunError(f"{folder}: the run has {before['processes']} processes, and now there are {world.size}")
+    sources = shipped_modules(record).values()  # read before any of them is imported
     first = world.rank == 0
     device = torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "cpu"
     plan = namespace(record.tables)
@@ -69,9 +71,11 @@ def work(record: Record, folder: Path, world: World, listen: Emit | None = None,
                 write_json(folder / "env.json", environment)
                 loggers.open(record, folder)
             prints = Fingerprints(record, result["dataset"], device, world.size)
+            components = record.bind()
+            check_imported(sources)
             stages = KeptStages(folder, world.rank, Cache(), prints, journal, stop, fresh)
             try:
-                result |= run(plan, record.bind(), world, len(pack_code(record)), stages, journal.emit)
+                result |= run(plan, components, world, len(pack_code(record)), stages, journal.emit)
             finally:
                 stages.checkpoints.finish_writing()
             stages.checkpoints.remove()  # nobody will go on with it

@@ -20,7 +20,8 @@ from golfzoo.engine.setup import Model, make_model
 from golfzoo.engine.size import count_bytes
 from golfzoo.engine.tokens import Tokenizer, open_tokenizer
 from golfzoo.record import Record
-from golfzoo.shipping.code import module_bytes, pack_code
+from golfzoo.shipping.closure import requirement_bytes
+from golfzoo.shipping.code import module_bytes, pack_code, shipped_modules
 
 if TYPE_CHECKING:
     from golfzoo.engine.protocols import Components, Tensors
@@ -70,6 +71,7 @@ def measure(record: Record, artifact: bytes | None, where: str = "") -> dict[str
             "model": model - sum(row.compressed or 0 for row in rows),
             "code": len(code) - sum(modules.values()),
         },
+        "requirements": requirement_bytes(shipped_modules(record)),
         "bytes": size,
         "headroom": size["limit"] - size["total"],
     }

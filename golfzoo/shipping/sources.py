@@ -1,5 +1,5 @@
-"""Sources, read once in a process. What is hashed, counted, kept and shipped is the code that runs, not what a file holds
-by the time somebody asks: files are edited while a run or a grid is under way."""
+"""Sources, read once in a process. What is hashed, counted, kept and shipped is the code that runs, and not what a file
+holds by the time somebody asks: files are edited while a run or a grid is under way."""
 
 import functools
 import hashlib
@@ -17,10 +17,6 @@ def read_bytes(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def read_source(path: Path) -> str:
-    return read_bytes(path).decode()
-
-
 def hash_source(path: Path) -> str:
     return hashlib.sha256(read_bytes(path)).hexdigest()
 
@@ -31,8 +27,8 @@ def edited(paths: Iterable[Path]) -> list[Path]:
 
 
 def check_imported(paths: Iterable[Path]) -> None:
-    """To be called right after modules were imported. Raises RunError where one was edited since it was first read: what
-    runs might then be other code than what is hashed. Those that were imported and found right before stay so."""
+    """To be called right after modules were imported. Raises RunError where one was edited since it was first read:
+    what runs may be other code than what is hashed. What was imported earlier, and found right, stays so."""
     new = set(paths) - _imported
     if changed := edited(new):
         raise RunError(f"{changed[0]}: was edited while this was starting; start it again")

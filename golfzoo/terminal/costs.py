@@ -37,6 +37,8 @@ def show_sizes(measured: dict[str, Any]) -> None:
         ["code", size["code"]],
     ]
     show_table(console, "Code, in bytes of train_gpt.py", ["module", "costs"], modules, [])
+    needed = [[name, room or "?"] for name, room in measured["requirements"].items()]
+    show_table(console, "What it needs beside Python, not counted", ["distribution", "bytes on the disk"], needed, [])
     uncounted = "" if size["total"] > size["model"] + size["code"] else "  (not counted)"
     print(f"model      {size['model']:>12,}" if size["model"] else "model                 -  (no artifact yet)")
     print(f"code       {size['code']:>12,}")

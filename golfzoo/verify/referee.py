@@ -42,7 +42,6 @@ def verify(folder: Path, zoo: Zoo) -> tuple[list[Verdict], list[str]]:
         task = {
             "tables": subject.tables,
             "targets": subject.targets,
-            "sources": subject.sources,
             "claim": subject.claim,
             "exact": exact,
             "shipped": shipped,

@@ -5,23 +5,20 @@
 PLACE is the folder that the referee has prepared. The verdicts go to PLACE/verdicts.json.
 """
 
-import importlib.abc
-import importlib.util
 import json
-import linecache
 import os
 import site
 import sys
 import time
-from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from golfzoo.corpus.texts import decoder
 from golfzoo.engine.data import data_paths, describe_dataset
 from golfzoo.engine.distributed import join
+from golfzoo.engine.loader import write_files
 from golfzoo.running.worker import read_weights
+from golfzoo.shipping.code import unpack_files
 from golfzoo.verify import probes
 from golfzoo.verify.scene import make_scene
 
@@ -48,32 +45,19 @@ class Watch:
             self.opened.append(f"{event} {arguments[0]!s:.60}")
 
 
-class SubmissionFinder(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
-    """Imports a submission's components from its own source. The engine is this golfzoo's: it does the counting."""
-
-    def __init__(self, sources: dict[str, str]) -> None:
-        self.sources = {name: source for name, source in sources.items() if not name.startswith("golfzoo.")}
-
-    def find_spec(self, name: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
-        is_package = any(module.startswith(name + ".") for module in self.sources)
-        if not (is_package or name in self.sources):
-            return None
-        return importlib.util.spec_from_loader(name, self, origin=f"submission/{name}", is_package=is_package)
-
-    def get_source(self, name: str) -> str:
-        return self.sources.get(name, "")
-
-    def exec_module(self, module: ModuleType) -> None:
-        source, file = self.get_source(module.__name__), f"submission/{module.__name__}.py"
-        linecache.cache[file] = len(source), None, source.splitlines(keepends=True), file
-        exec(compile(source, file, "exec"), module.__dict__)
+def import_from_submission(place: Path) -> None:
+    """A submission's components are imported from its own files. The engine is this golfzoo's: it does the counting."""
+    _, files = unpack_files((place / "train_gpt.py").read_bytes())
+    own = {path: contents for path, contents in files.items() if not path.startswith(("golfzoo/", "golfzoo."))}
+    write_files(place / "source", own)
+    sys.path.insert(0, str(place / "source"))
 
 
 def main(place: Path) -> None:
     started = time.perf_counter()
     task = json.loads((place / "task.json").read_text())
-    if task["sources"] is not None:
-        sys.meta_path.insert(0, SubmissionFinder(task["sources"]))
+    if (place / "train_gpt.py").exists():
+        import_from_submission(place)
     watch = Watch(place)
     artifact = (place / "artifact.golf").read_bytes()
     with join(task["tables"]["train"]["precision"]) as world:

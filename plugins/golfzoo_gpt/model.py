@@ -8,43 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from golfzoo_layers.linear import CastedLinear, TiedHead
+from golfzoo_layers.norms import rms_norm
+from golfzoo_layers.rotary import Rotary, rotate
+
 if TYPE_CHECKING:
     from golfzoo_gpt import GPTConfig
-
-
-def rms_norm(x: Tensor) -> Tensor:
-    return F.rms_norm(x, (x.size(-1),))
-
-
-class CastedLinear(nn.Linear):
-    """A linear layer whose float32 weight is cast to its input's type at use."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight.to(x.dtype))
-
-
-class TiedHead(nn.Module):
-    """The output head when the token embedding is its weight: a layer for adaptors to attach to, without parameters."""
-
-    def __init__(self, in_features: int, out_features: int) -> None:
-        super().__init__()
-        self.in_features, self.out_features = in_features, out_features
-
-    def forward(self, x: Tensor, weight: Tensor) -> Tensor:
-        return F.linear(x, weight.to(x.dtype))
-
-
-def rotary_table(time: int, head_dim: int, base: float, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of the rotary angles, each (time, head_dim / 2) in the type of `like`."""
-    frequencies = 1.0 / base ** (torch.arange(0, head_dim, 2, device=like.device, dtype=torch.float32) / head_dim)
-    angles = torch.outer(torch.arange(time, device=like.device, dtype=torch.float32), frequencies)
-    return angles.cos().to(like.dtype), angles.sin().to(like.dtype)
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position embedding in the half-split form; x is (batch, heads, time, head_dim)."""
-    x1, x2 = x.chunk(2, dim=-1)
-    return torch.cat((x1 * cos + x2 * sin, x2 * cos - x1 * sin), dim=-1)
 
 
 class Attention(nn.Module):
@@ -104,8 +73,8 @@ class GPT(nn.Module):
     def __init__(self, config: GPTConfig, vocab_size: int) -> None:
         super().__init__()
         self.num_skips = config.num_layers // 2
-        self.head_dim = config.model_dim // config.num_heads
-        self.rope_base, self.softcap, self.tied = config.rope_base, config.logit_softcap, config.tie_embeddings
+        self.softcap, self.tied = config.logit_softcap, config.tie_embeddings
+        self.rotary = Rotary(config.model_dim // config.num_heads, config.rope_base)
         self.tok_emb = nn.Embedding(vocab_size, config.model_dim)
         self.skip_weights = nn.Parameter(torch.ones(self.num_skips, config.model_dim))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
@@ -127,7 +96,7 @@ class GPT(nn.Module):
     def forward(self, input_ids: Tensor) -> Tensor:
         """(batch, time) -> (batch, time, vocab_size)"""
         x = x0 = rms_norm(self.tok_emb(input_ids))  # (batch, time, model_dim)
-        cos, sin = rotary_table(input_ids.shape[1], self.head_dim, self.rope_base, x)
+        cos, sin = self.rotary(input_ids.shape[1], x.dtype)
         skips: list[Tensor] = []
         for number, block in enumerate(self.blocks):
             if number >= self.num_skips and skips:

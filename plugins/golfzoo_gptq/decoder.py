@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-State = dict[str, Tensor]
+from golfzoo_storage import State
+
 STEP, ROWS = ".step", ".rows"
 OCTAVE = 8
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from golfzoo_gptq.decoder import OCTAVE, ROWS, STEP, State, decode, row_steps
+from golfzoo_gptq.decoder import OCTAVE, ROWS, STEP, decode, row_steps
 from golfzoo_gptq.rounding import Round, factorize, round_with_feedback, to_nearest
 from golfzoo_gptq.trellis import Viterbi
+from golfzoo_storage import State, is_large, kept_type, laid_out
 
 if TYPE_CHECKING:
     from golfzoo_gptq import FisherConfig, GPTQConfig, TrellisConfig
@@ -35,11 +36,11 @@ class Coded:
         stored = {}
         for name, tensor in state.items():
             if self._is_coded(tensor, roles.get(name)):
-                stored[name] = torch.empty(tensor.shape, dtype=torch.int16, device="meta")
-                stored[name + STEP] = torch.empty((), dtype=torch.float32, device="meta")
-                stored[name + ROWS] = torch.empty(tensor.shape[:1], dtype=torch.int8, device="meta")
+                stored[name] = laid_out(tensor.shape, torch.int16)
+                stored[name + STEP] = laid_out((), torch.float32)
+                stored[name + ROWS] = laid_out(tensor.shape[:1], torch.int8)
             else:
-                stored[name] = torch.empty(tensor.shape, dtype=_kept_type(tensor, roles.get(name)), device="meta")
+                stored[name] = laid_out(tensor.shape, kept_type(tensor, roles.get(name)))
         return stored
 
     def quantize(
@@ -60,7 +61,7 @@ class Coded:
             if name in coded:
                 tensors |= {key: coded[key] for key in (name, name + STEP, name + ROWS)}
             else:
-                tensors[name] = tensor.to(_kept_type(tensor, roles.get(name)))
+                tensors[name] = tensor.to(kept_type(tensor, roles.get(name)))
         return tensors
 
     def dequantize(self, tensors: State, metadata: dict[str, Any]) -> State:
@@ -113,8 +114,8 @@ class Coded:
         return factor, order, pivots
 
     def _is_coded(self, tensor: Tensor, role: str | None) -> bool:
-        large = tensor.ndim == 2 and tensor.numel() > self.config.keep_numel
-        return large and tensor.is_floating_point() and role in ("matrix", "embedding", "head")
+        large = tensor.ndim == 2 and is_large(tensor, self.config.keep_numel)
+        return large and role in ("matrix", "embedding", "head")
 
 
 class GPTQ(Coded):
@@ -204,9 +205,3 @@ def to_exponents(steps: Tensor) -> tuple[Tensor, Tensor]:
     octaves = steps.double().clamp_min(tiny).log2() * OCTAVE
     middle = octaves.median()
     return (middle / OCTAVE).exp2().float(), (octaves - middle).round().clamp(-128, 127).to(torch.int8)
-
-
-def _kept_type(tensor: Tensor, role: str | None) -> torch.dtype:
-    if not tensor.is_floating_point():
-        return tensor.dtype
-    return torch.float32 if role == "control" else torch.float16

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from golfzoo_storage import State, is_large, kept_type, laid_out
+
 if TYPE_CHECKING:
     from golfzoo_int_per_row import Int6Config, Int8Config
 
-State = dict[str, Tensor]
 SCALE = ".scale"
 """A tensor's scales are stored under its name with this behind it."""
 
@@ -27,10 +28,12 @@ class IntPerRow:
     def layout(self, state: State, roles: dict[str, str]) -> State:
         stored = {}
         for name, tensor in state.items():
-            stored[name] = torch.empty(tensor.shape, dtype=self._stored_type(tensor, roles.get(name)), device="meta")
             if self._is_coded(tensor, roles.get(name)):
+                stored[name] = laid_out(tensor.shape, torch.int8)
                 shape, dtype = (tensor.shape[:1], torch.float16) if tensor.ndim == 2 else ((), torch.float32)
-                stored[name + SCALE] = torch.empty(shape, dtype=dtype, device="meta")
+                stored[name + SCALE] = laid_out(shape, dtype)
+            else:
+                stored[name] = laid_out(tensor.shape, kept_type(tensor, roles.get(name)))
         return stored
 
     def quantize(
@@ -42,7 +45,7 @@ class IntPerRow:
                 levels = self.config.matrix_levels if roles.get(name) == "matrix" else 127
                 tensors[name], tensors[name + SCALE] = self._round(tensor.float(), levels)
             else:
-                tensors[name] = tensor.to(self._stored_type(tensor, roles.get(name)))
+                tensors[name] = tensor.to(kept_type(tensor, roles.get(name)))
         return tensors, {}
 
     def dequantize(self, tensors: State, metadata: dict[str, Any]) -> State:
@@ -56,14 +59,7 @@ class IntPerRow:
         return state
 
     def _is_coded(self, tensor: Tensor, role: str | None) -> bool:
-        return tensor.is_floating_point() and tensor.numel() > self.config.keep_numel and role != "control"
-
-    def _stored_type(self, tensor: Tensor, role: str | None) -> torch.dtype:
-        if self._is_coded(tensor, role):
-            return torch.int8
-        if not tensor.is_floating_point():
-            return tensor.dtype
-        return torch.float32 if role == "control" else torch.float16
+        return is_large(tensor, self.config.keep_numel) and role != "control"
 
     def _round(self, weight: Tensor, levels: int) -> tuple[Tensor, Tensor]:
         """Codes (as weight) and scales, (rows,) fp16 for a matrix and () float32 otherwise."""

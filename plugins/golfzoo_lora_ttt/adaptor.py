@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from golfzoo.engine.errors import RunError
+from golfzoo.engine import RunError
 
 if TYPE_CHECKING:
     from golfzoo_lora_ttt import LoraConfig

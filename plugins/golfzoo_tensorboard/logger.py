@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.tensorboard import SummaryWriter
 
+from golfzoo_curves import scalars
+
 if TYPE_CHECKING:
     from golfzoo_tensorboard import TensorBoardConfig
 
@@ -42,15 +44,6 @@ class TensorBoard:
             self.writer = SummaryWriter(str(self.folder), purge_step=purge_step, flush_secs=self.flush_seconds)
             self.writer.add_text("record", _preformatted(self.record))
         return self.writer
-
-
-def scalars(event: dict[str, Any]) -> dict[str, float]:
-    """The numbers of an event under their names, as in "train/loss"; of training also its milliseconds per step."""
-    group = event["event"]
-    numbers = {f"{group}/{key}": event[key] for key in event if key not in ("event", "step")}
-    if group == "train":
-        numbers["train/step_ms"] = 1000 * event["seconds"] / event["step"]
-    return numbers
 
 
 def _preformatted(table: dict[str, Any]) -> str:

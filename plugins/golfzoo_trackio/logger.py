@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import trackio
 
+from golfzoo_curves import scalars
+
 if TYPE_CHECKING:
     from golfzoo_trackio import TrackioConfig
 
@@ -36,12 +38,3 @@ class Trackio:
         values |= {f"score/{name}_bpb": score["val_bpb"] for name, score in result.get("stages", {}).items()}
         self.run.log(values, step=result.get("steps"))
         trackio.finish()
-
-
-def scalars(event: dict[str, Any]) -> dict[str, float]:
-    """The numbers of an event under their names, as in "train/loss"; of training also its milliseconds per step."""
-    group = event["event"]
-    numbers = {f"{group}/{key}": event[key] for key in event if key not in ("event", "step")}
-    if group == "train":
-        numbers["train/step_ms"] = 1000 * event["seconds"] / event["step"]
-    return numbers

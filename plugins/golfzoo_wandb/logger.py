@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import wandb
 
+from golfzoo_curves import scalars
+
 if TYPE_CHECKING:
     from golfzoo_wandb import WandbConfig
 
@@ -41,12 +43,3 @@ class Wandb:
     def finish(self, result: dict[str, Any]) -> None:
         self.run.summary.update(result)
         self.run.finish(exit_code=0 if result["status"] == "completed" else 1)
-
-
-def scalars(event: dict[str, Any]) -> dict[str, float]:
-    """The numbers of an event under their names, as in "train/loss"; of training also its milliseconds per step."""
-    group = event["event"]
-    numbers = {f"{group}/{key}": event[key] for key in event if key not in ("event", "step")}
-    if group == "train":
-        numbers["train/step_ms"] = 1000 * event["seconds"] / event["step"]
-    return numbers

@@ -67,16 +67,22 @@ def names_in(tree: ast.AST) -> set[str]:
             names.add(node.attr)
         elif isinstance(node, ast.alias):
             names |= set(node.name.split("."))
+        elif isinstance(node, ast.ImportFrom):
+            names |= set((node.module or "").split("."))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             names.add(node.value)
     return names
 
 
-def is_type_checking(test: ast.expr) -> bool:
-    """Whether a condition is typing.TYPE_CHECKING: never true in a program that runs."""
-    return (isinstance(test, ast.Name) and test.id == "TYPE_CHECKING") or (
-        isinstance(test, ast.Attribute) and test.attr == "TYPE_CHECKING"
-    )
+def type_checking_blocks(tree: ast.AST) -> set[ast.If]:
+    """The `if TYPE_CHECKING` of a module, whose bodies never run; none if it gives that name a value of its own."""
+    nodes = list(ast.walk(tree))
+    if any(
+        isinstance(node, ast.Name) and node.id == "TYPE_CHECKING" and isinstance(node.ctx, ast.Store) for node in nodes
+    ):
+        return set()
+    tested = {node: node.test for node in nodes if isinstance(node, ast.If)}
+    return {node for node, test in tested.items() if getattr(test, "id", getattr(test, "attr", "")) == "TYPE_CHECKING"}
 
 
 class _Stripper(ast.NodeTransformer):
@@ -87,7 +93,7 @@ class _Stripper(ast.NodeTransformer):
         variables = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
         # Text that a module runs inherits what it has switched on by `from __future__`.
         self.future_counts = any(node.id in ("exec", "eval", "compile") for node in variables)
-        self.type_checking = all(node.id != "TYPE_CHECKING" or isinstance(node.ctx, ast.Load) for node in variables)
+        self.type_checking = type_checking_blocks(tree)
         self.scope: ast.AST = tree
         self.kept: set[ast.AST] = set()
 
@@ -129,7 +135,7 @@ class _Stripper(ast.NodeTransformer):
 
     def visit_If(self, node: ast.If) -> Any:
         """In a function even what never runs makes its names local, so there it stays."""
-        if is_type_checking(node.test) and self.type_checking and isinstance(self.scope, ast.Module | ast.ClassDef):
+        if node in self.type_checking and isinstance(self.scope, ast.Module | ast.ClassDef):
             node.body = [ast.Pass()]
             self.generic_visit(node)
             return node.orelse
