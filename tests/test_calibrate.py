@@ -1,14 +1,21 @@
 """Calibration against what the statistics are by definition; fitting on functions whose answer is known."""
 
+import re
+import zlib
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from golfzoo.engine.artifact import encode_model
 from golfzoo.engine.calibrate import calibrate
+from golfzoo.engine.clock import Clock
 from golfzoo.engine.distributed import World
 from golfzoo.engine.errors import RunError
 from golfzoo.engine.fit import WINDOW, fit_knob
+from golfzoo.engine.setup import Model
 
 WORLD = World(0, 1, torch.device("cpu"), False)
 
@@ -136,3 +143,45 @@ def test_what_cannot_be_fitted_is_said():
     assert len(said) < 6  # a finer knob gave nothing more
     jump = fit_knob(lambda knob: 20_000 if knob < 3 else 5000, 1.0, 10_000, 1000, said.append)
     assert jump == pytest.approx(3, rel=1e-6)
+
+
+class Slow:
+    """A compressor of bytes that counts what it was given."""
+
+    def __init__(self):
+        self.given = []
+
+    def compress(self, data):
+        self.given.append(len(data))
+        return zlib.compress(data, 1)
+
+
+def test_a_large_artifact_is_fitted_on_samples_and_confirmed(monkeypatch):
+    """A compressor that takes minutes for the whole is given it a few times, not at every knob."""
+    from golfzoo.engine import fit as fit_module
+
+    weight = torch.randn(1500, 1000, generator=torch.Generator().manual_seed(0))
+
+    class Rounding:
+        knob = 1.0
+
+        def layout(self, state, roles):
+            return {"w": torch.empty(weight.shape, dtype=torch.int32, device="meta")}
+
+        def quantize(self, state, roles, calibration, knob):
+            return {"w": (state["w"] / (0.02 * knob)).round().int()}, {}
+
+    slow, room = Slow(), 1_000_000
+    components = SimpleNamespace(quantizer=Rounding(), compressor=slow, names={"quantizer": "q", "compressor": "c"})
+    setup = SimpleNamespace(components=components, model=Model(None, {"w": "matrix"}, {"w": weight.to("meta")}))
+    events = []
+    clock = Clock(WORLD, events.append)
+    result = fit_module.quantize(setup, {"w": weight}, {}, room, clock)
+    size = len(encode_model(result.tensors, {}, components, setup.model))
+    assert room - WINDOW < size <= room
+    whole = weight.numel() * 4
+    wholes = sum(given == whole for given in slow.given) - 1  # but for the line above
+    assert wholes <= 6, slow.given
+    assert sum(given < whole / 10 for given in slow.given) > 2
+    last = [event["text"] for event in events if event["event"] == "note"][-1]
+    assert re.fullmatch(rf"fit: \d+ sizes estimated, {wholes} measured, in [\d.]+ s", last)

@@ -193,7 +193,7 @@ def test_an_adaptor_meets_the_same_model_in_its_trial_and_in_scoring(data, tiny_
     setup = set_up(namespace(record.tables), components, ALONE)
     model = setup.model.module
     frozen = next(model.parameters()).requires_grad_(False)
-    rehearse(setup, set_up_training(setup))
+    rehearse(setup, set_up_training(setup), lambda event: None)
     evaluate(model, setup.validation, setup.plan.eval, ALONE, looking)
     with pytest.raises(RuntimeError):
         evaluate(model, setup.validation, setup.plan.eval, ALONE, looking)

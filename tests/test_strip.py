@@ -248,7 +248,7 @@ class A:
         "        self.v = 1\n        return {'a': w, **{}}"
     )
     assert squeeze(strip(source)) == (
-        "from typing import Any\nLIMIT=3\nclass A:\n def f(self,x,*y,z=None):\n  w=x\n  self.v=1\n  return{'a':w,**{}}"
+        "from typing import Any;LIMIT=3\nclass A:\n def f(self,x,*y,z=None):w=x;self.v=1;return{'a':w,**{}}"
     )
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from golfzoo.engine.artifact import encode_model
+from golfzoo.engine.artifact import encode_model, is_coder, to_bytes
 from golfzoo.engine.clock import Clock
 from golfzoo.engine.describe import Emit
 from golfzoo.engine.errors import RunError
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 
 WINDOW = 512
 """How far below the room an artifact may stay, in bytes."""
+
+# Of more bytes than this a sample is compressed: one block of every so many.
+_LARGE = 2**22
+_BLOCK = 2**15
+_EVERY = 16
 
 _ATTEMPTS = 40
 _REACH = 24.0  # octaves on either side of where the knob starts
@@ -39,24 +45,30 @@ def quantize(setup: Setup, weights: Tensors, calibration: Tensors, room: int | N
 
 
 def fit(setup: Setup, weights: Tensors, calibration: Tensors, room: int, attempts: Attempts, emit: Emit) -> float:
-    """The knob that takes the room. Where the quantizer has drafts, they lead there."""
+    """The knob that takes the room. What is quicker leads there: the quantizer's drafts, and estimates of the size."""
     quantizer: Any = setup.components.quantizer
-    num_weights = sum(tensor.numel() for tensor in weights.values())
+    started, num_weights = time.perf_counter(), sum(tensor.numel() for tensor in weights.values())
+    first = Attempts(setup, weights, calibration, quantizer.draft) if hasattr(quantizer, "draft") else attempts
     knob = float(quantizer.knob)
-    if hasattr(quantizer, "draft"):
-        emit({"event": "note", "text": "fit: with drafts first"})
-        drafts = Attempts(setup, weights, calibration, quantizer.draft)
-        knob = fit_knob(drafts.size_at, knob, room, num_weights, emit, max(WINDOW, room // 256))
-    return fit_knob(attempts.size_at, knob, room, num_weights, emit)
+    if first is not attempts or first.is_large(knob):
+        emit({"event": "note", "text": "fit: with estimates first"})
+        knob = fit_knob(first.estimate_at, knob, room, num_weights, emit, max(WINDOW, room // 256))
+    knob = fit_knob(attempts.size_at, knob, room, num_weights, emit)
+    seconds = time.perf_counter() - started
+    sizes = attempts.sizes + (first.sizes if first is not attempts else 0)
+    emit({"event": "note", "text": f"fit: {first.estimates} sizes estimated, {sizes} measured, in {seconds:.1f} s"})
+    return knob
 
 
 class Attempts:
-    """Quantizes at one knob after another. The last result is kept: it is asked for again."""
+    """Quantizes at one knob after another, by `method`. The last result is kept: it is asked for again."""
 
     def __init__(self, setup: Setup, weights: Tensors, calibration: Tensors, method: Callable[..., Any]) -> None:
         self.setup, self.method = setup, method
         self.given = weights, setup.model.roles, calibration
         self.latest: tuple[float | None, Any] | None = None
+        self.sizes = self.estimates = 0
+        self.correction = 1.0  # of a sample's rate, to what the whole came to at the first knob
 
     def at(self, knob: float | None) -> tuple[Tensors, dict[str, Any]]:
         if self.latest is None or self.latest[0] != knob:
@@ -65,7 +77,29 @@ class Attempts:
 
     def size_at(self, knob: float) -> int:
         """Bytes of the artifact."""
+        self.sizes += 1
         return len(encode_model(*self.at(knob), self.setup.components, self.setup.model))
+
+    def is_large(self, knob: float) -> bool:
+        """Whether it takes long to compress as a whole."""
+        return sum(tensor.nbytes for tensor in self.at(knob)[0].values()) > _LARGE
+
+    def estimate_at(self, knob: float) -> int:
+        """About as many bytes: a coder's own estimate, or from a sample of what is compressed."""
+        tensors, metadata = self.at(knob)
+        compressor: Any = self.setup.components.compressor
+        if is_coder(compressor):
+            self.estimates += 1
+            return round(compressor.estimate(tensors, metadata))
+        if not self.is_large(knob):
+            return self.size_at(knob)
+        self.estimates += 1
+        data = to_bytes(tensors)
+        sample = b"".join(data[start : start + _BLOCK] for start in range(0, len(data), _EVERY * _BLOCK))
+        size = len(compressor.compress(sample)) * len(data) / len(sample)
+        if self.estimates == 1:
+            self.correction = self.size_at(knob) / size
+        return round(self.correction * size)
 
 
 def fit_knob(

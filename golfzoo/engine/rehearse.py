@@ -9,6 +9,8 @@ from torch import Tensor
 
 from golfzoo.engine.artifact import check_layout, is_coder, to_bytes
 from golfzoo.engine.calibrate import calibrate, check_needs, needs_of
+from golfzoo.engine.describe import Emit
+from golfzoo.engine.distributed import use_flash_attention
 from golfzoo.engine.errors import RunError
 from golfzoo.engine.model import frozen, load_weights, on_cpu
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 _SAMPLE_BYTES = 2**16
 
 
-def rehearse(setup: Setup, training: Training) -> None:
+def rehearse(setup: Setup, training: Training, emit: Emit) -> None:
     """Raises RunError where the record's components do not do what the engine will ask of them: logits, a layout and
     quantized weights that keep to it, bytes that come out as they went in, an adaptor that finds its layers.
 
@@ -31,7 +33,15 @@ def rehearse(setup: Setup, training: Training) -> None:
     check_needs(needs_of(components.quantizer))
     devices = [world.device] if world.device.type == "cuda" else []
     with torch.random.fork_rng(devices), frozen(model.module):
-        check_logits(setup, training.batches.batch(0)[0][:1])
+        input_ids = training.batches.batch(0)[0][:1]
+        try:
+            check_logits(setup, input_ids)
+        except RuntimeError as error:
+            if "No available kernel" not in str(error):
+                raise
+            use_flash_attention(alone=False)
+            emit({"event": "note", "text": "attention: not by the flash kernel, which cannot do this architecture's"})
+            check_logits(setup, input_ids)
         if components.adaptor:
             components.adaptor.start(model.module, 1)
             components.adaptor.finish()

@@ -42,7 +42,7 @@ def run(plan: Plan, components: Components, world: World, code_bytes: int, store
     # ---- the data, the model and its optimizers ---------------------------------------------------------------------
     setup = set_up(plan, components, world)
     training = set_up_training(setup)
-    rehearse(setup, training)  # what comes after training must not fail on a mistake that was there before it
+    rehearse(setup, training, emit)  # what comes after training must not fail on a mistake that was there before it
 
     # ---- train ------------------------------------------------------------------------------------------------------
     # The weights go on from here, not the model: where the training is taken over, that is as it began.

@@ -200,23 +200,49 @@ def as_it_is(contents: bytes) -> str:
 
 
 def _drop_blanks(text: str) -> str:
+    """Statements of one block share a line where they may, and nothing is between two tokens that can do without."""
     text += "\n"
     starts = [0, *itertools.accumulate(map(len, text.splitlines(keepends=True)))]
+    tokens = [each for each in tokenize.generate_tokens(io.StringIO(text).readline) if each.type != tokenize.NL]
+    breaks = _line_breaks(tokens)
     pieces: list[str] = []
     depth = fstrings = end = 0
-    for each in tokenize.generate_tokens(io.StringIO(text).readline):
+    for number, each in enumerate(tokens):
         if each.type in (tokenize.INDENT, tokenize.DEDENT):
             depth += 1 if each.type == tokenize.INDENT else -1
-        elif each.type not in (tokenize.NL, tokenize.ENDMARKER):
+        elif each.type == tokenize.NEWLINE:
+            pieces.append(breaks[number])
+        elif each.type != tokenize.ENDMARKER:
             start = starts[each.start[0] - 1] + each.start[1]
-            if not pieces or pieces[-1].endswith("\n"):
+            if not pieces or pieces[-1] == "\n":
                 pieces.append(" " * depth)
-            elif fstrings or _need_blank(text[end - 1], text[start]):
+            elif pieces[-1] not in ("", ";") and (fstrings or _need_blank(text[end - 1], text[start])):
                 pieces.append(text[end:start])
             end = starts[each.end[0] - 1] + each.end[1]
             pieces.append(text[start:end])
             fstrings += (each.type == _FSTRING_START) - (each.type == _FSTRING_END)
     return "".join(pieces).rstrip("\n")
+
+
+def _line_breaks(tokens: list[tokenize.TokenInfo]) -> dict[int, str]:
+    """What ends each line, by the number of its NEWLINE: nothing before a block of simple statements, and a semicolon
+    between two of them. A statement with a block of its own keeps its line."""
+    ends = [number for number, each in enumerate(tokens) if each.type == tokenize.NEWLINE]
+    levels = [number for number, each in enumerate(tokens) if each.type in (tokenize.INDENT, tokenize.DEDENT)]
+    flat = {one for one, other in itertools.pairwise(levels) if tokens[other].type == tokenize.DEDENT}
+    simple, first = [], 0
+    for end in ends:
+        while tokens[first].type in (tokenize.INDENT, tokenize.DEDENT):
+            first += 1
+        simple.append(tokens[first].string != "@" and tokens[end + 1].type != tokenize.INDENT)
+        first = end + 1
+    breaks = {}
+    for end, one, other in itertools.zip_longest(ends, simple, simple[1:]):
+        if tokens[end + 1].type == tokenize.INDENT:
+            breaks[end] = "" if end + 1 in flat else "\n"
+        else:
+            breaks[end] = ";" if one and other and tokens[end + 1].type != tokenize.DEDENT else "\n"
+    return breaks
 
 
 def _need_blank(before: str, after: str) -> bool:
