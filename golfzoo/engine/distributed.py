@@ -39,13 +39,13 @@ class World:
             torch.cuda.synchronize(self.device)
 
     def gather(self, values: list[float]) -> np.ndarray:
-        """The values of every process, (size, len(values)) float64."""
-        mine = torch.tensor(values, dtype=torch.float64, device=self.device)
+        """The values of every process, (size, len(values)) float64; on the CPUs, whatever their devices are at."""
+        mine = torch.tensor(values, dtype=torch.float64)
         if self.group is None:
-            return mine.cpu().numpy()[None]
+            return mine.numpy()[None]
         everyone = [torch.empty_like(mine) for _ in range(self.size)]
-        dist.all_gather(everyone, mine, group=self.group)
-        return torch.stack(everyone).cpu().numpy()
+        dist.all_gather(everyone, mine, group=self.patient)
+        return torch.stack(everyone).numpy()
 
     def sum(self, array: np.ndarray) -> np.ndarray:
         """The sum over all processes of an array each of them holds."""

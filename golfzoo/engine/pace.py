@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from golfzoo.engine.clock import Clock
 from golfzoo.engine.errors import RunError
@@ -13,43 +15,85 @@ from golfzoo.engine.errors import RunError
 if TYPE_CHECKING:
     from golfzoo.engine.distributed import World
     from golfzoo.engine.protocols import TrainTable
+    from golfzoo.engine.store import Store
+
+
+class Figures(NamedTuple):
+    """Of a step that was given to the device: its loss there, or on its way from it, and what says that it has come."""
+
+    step: int
+    loss: Tensor
+    multiplier: float
+    arrived: Any
 
 
 class Pace:
-    """`step` steps are taken, in `elapsed` seconds. The clock runs from `start_clock` on: what was done since the last
-    step is then no training."""
+    """`step` steps were given to the device, and `elapsed` seconds are known to have passed in training.
 
-    def __init__(self, resumed: dict[str, Any], train: TrainTable, world: World, clock: Clock) -> None:
-        self.train, self.world, self.clock = train, world, clock
+    On a GPU the figures of a step are read while the next one runs: to wait for each would leave the GPU without work
+    in between. The clock runs from `start_clock` on; what was done since the last step is then no training.
+    """
+
+    def __init__(self, resumed: dict[str, Any], train: TrainTable, world: World, store: Store, clock: Clock) -> None:
+        self.train, self.world, self.store, self.clock = train, world, store, clock
         self.step, self.elapsed = resumed.get("step", 0), resumed.get("elapsed", 0.0)
         self.shown = self.saved = self.elapsed
-        self.complete = 0  # the step of the last checkpoint that every process has written
+        self.signal_number = 0  # of the signal that asks one of the processes to stop
+        self.late = world.device.type == "cuda"
+        self.pending: Figures | None = None
+        self.last_seconds = 0.0  # what the last known step took
         self.start_clock()
 
     def start_clock(self) -> None:
         self.mark = time.perf_counter()
 
+    @property
+    def now(self) -> float:
+        """Seconds after all steps so far, as all processes reckon them: the last one's may not be known yet."""
+        return self.elapsed + (self.last_seconds if self.pending else 0.0)
+
     def validation_is_due(self) -> bool:
         return self.step == 0 or bool(self.train.val_every and self.step % self.train.val_every == 0)
 
-    def count_step(self, loss: float, multiplier: float, signal_number: int, written: int) -> int:
-        """Count a step. Returns the number of the signal that asks one of the processes to stop, or 0.
+    def count_step(self, loss: Tensor, multiplier: float) -> None:
+        """Count a step that the device was given; `loss` is this process's mean, a scalar."""
+        self.step += 1
+        arrived = None
+        if self.world.device.type == "cuda":
+            loss = loss.to("cpu", non_blocking=True)
+            arrived = torch.cuda.Event()
+            arrived.record()
+        self.settle()
+        self.pending = Figures(self.step, loss, multiplier, arrived)
+        if not self.late:
+            self.settle()
+
+    def settle(self) -> None:
+        """Wait for the step whose figures are pending, if any, and exchange them.
 
         One exchange: the mean loss; the slowest process's clock, so that all of them see the same schedule and stop at
-        the same step; whether one of them has been asked to stop; and which checkpoint each has `written`.
+        the same step; whether one of them has been asked to stop; and which checkpoint each has written.
         """
-        self.step += 1
-        now = time.perf_counter()
-        everyone = self.world.gather([loss, self.elapsed + now - self.mark, signal_number, written])
-        self.mark = now
+        if self.pending is None:
+            return
+        figures, self.pending = self.pending, None
+        if figures.arrived:
+            figures.arrived.synchronize()
+        loss, now = figures.loss.item(), time.perf_counter()
+        everyone = self.world.gather(
+            [loss, self.elapsed + now - self.mark, self.store.stop_signal(), self.store.written_checkpoint()]
+        )
+        before, self.mark = self.elapsed, now
         mean_loss, self.elapsed = float(everyone[:, 0].mean()), float(everyone[:, 1].max())
+        self.last_seconds = self.elapsed - before
+        self.signal_number = int(everyone[:, 2].max())
+        self.store.mark_complete(int(everyone[:, 3].min()))
         if not np.isfinite(mean_loss):
             raise RunError(
-                f"the loss became {mean_loss} in step {self.step}; lower the learning rates or clip gradients"
+                f"the loss became {mean_loss} in step {figures.step}; lower the learning rates or clip gradients"
             )
-        self._show({"step": self.step, "loss": mean_loss, "seconds": self.elapsed, "lr_multiplier": multiplier})
-        self.complete = int(everyone[:, 3].min())
-        return int(everyone[:, 2].max())
+        event = {"step": figures.step, "loss": mean_loss, "seconds": self.elapsed}
+        self._show({**event, "lr_multiplier": figures.multiplier})
 
     def checkpoint_is_due(self) -> bool:
         return bool(self.train.checkpoint_seconds) and self.elapsed - self.saved >= self.train.checkpoint_seconds
@@ -58,7 +102,7 @@ class Pace:
         self.saved = self.elapsed
 
     def _show(self, event: dict[str, Any]) -> None:
-        if self.step <= 10 or self.step % self.train.log_every == 0:
+        if event["step"] <= 10 or event["step"] % self.train.log_every == 0:
             self.clock.emit({"event": "train", **event})
         elif self.elapsed - self.shown >= 1.0:
             self.clock.emit({"event": "progress", **event})

@@ -40,24 +40,25 @@ def train(setup: Setup, training: Training, store: Store, clock: Clock) -> Stage
         warm_up(objective, setup, training)
     clock.emit({"event": "stage", "stage": "train"})  # its time is kept by `pace`, which stands still in validation
     restore_progress(resumed, training.optimizers, world, clock)  # after warm-up, which draws numbers and takes steps
-    pace = Pace(resumed, settings, world, clock)
+    pace = Pace(resumed, settings, world, store, clock)
     while True:
-        last = is_last(pace.step, pace.elapsed, settings)
+        last = is_last(pace.step, pace.now, settings)
         if last or pace.validation_is_due():
+            pace.settle()
             score = validate(setup, pace, clock)
         if last:
             break
-        multiplier = lr_multiplier(pace.step, pace.elapsed, settings)
+        multiplier = lr_multiplier(pace.step, pace.now, settings)
         loss = accumulate(objective, training.batches, pace.step, settings, world)
         update(model, training.optimizers, pace.step, multiplier, settings)
-        signal_number = pace.count_step(loss.item(), multiplier, store.stop_signal(), store.written_checkpoint())
-        store.mark_complete(pace.complete)
-        if signal_number or pace.checkpoint_is_due():
+        pace.count_step(loss, multiplier)
+        if pace.signal_number or pace.checkpoint_is_due():
+            pace.settle()
             store.save_checkpoint(pace.step, training_state(setup, training, pace.step, pace.elapsed))
             pass_on_warnings(store, world, clock)
             pace.checkpoint_saved()
-        if signal_number:
-            raise Interrupted(signal_number)
+        if pace.signal_number:
+            raise Interrupted(pace.signal_number)
     clock.seconds["train"] = pace.elapsed
     weights = on_cpu(model.state_dict())
     return StageResult(weights, {"steps": pace.step, "score": score, "key": hash_state(weights)})
