@@ -74,10 +74,12 @@ class Objective(nn.Module):
         return nats(self.model(input_ids), target_ids)
 
 
-def compiled(module: nn.Module, train: TrainTable, world: World) -> Any:
-    """A module as it is called: compiled for fixed shapes, or as it is."""
-    wanted = world.device.type == "cuda" if train.compile == "auto" else train.compile == "on"
-    return torch.compile(module, dynamic=False) if wanted else module
+def is_compiled(train: TrainTable, world: World) -> bool:
+    return world.device.type == "cuda" if train.compile == "auto" else train.compile == "on"
+
+
+def compiled(module: nn.Module) -> Any:
+    return torch.compile(module, dynamic=False)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from golfzoo.engine.batches import TrainingText
 from golfzoo.engine.data import ValidationText, data_paths, open_validation
 from golfzoo.engine.distributed import World
 from golfzoo.engine.errors import RunError
-from golfzoo.engine.model import build_model, compiled, on_meta, seed_everything
+from golfzoo.engine.model import build_model, compiled, is_compiled, on_meta, seed_everything
 from golfzoo.engine.tokens import Tokenizer, open_tokenizer
 
 if TYPE_CHECKING:
@@ -59,11 +59,12 @@ def set_up(plan: Plan, components: Components, world: World) -> Setup:
     folder, tokenizer_file = data_paths(plan.data)
     tokenizer = open_tokenizer(tokenizer_file)
     validation = open_validation(folder, tokenizer)
-    torch.compiler.reset()  # it compiles only so many models in one process, and a grid of runs has more
     model = make_model(plan, components, tokenizer.vocab_size, world)
-    predict = compiled(model.module, plan.train, world)
-    is_plain = predict is model.module
-    return Setup(plan, components, world, tokenizer, validation, model, None if is_plain else predict)
+    predict = None
+    if is_compiled(plan.train, world):
+        torch.compiler.reset()  # it compiles only so many models in one process, and a grid of runs has more
+        predict = compiled(model.module)
+    return Setup(plan, components, world, tokenizer, validation, model, predict)
 
 
 def set_up_training(setup: Setup) -> Training:

@@ -10,7 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from golfzoo.engine.batches import TrainingText
 from golfzoo.engine.distributed import World
-from golfzoo.engine.model import Objective, compiled
+from golfzoo.engine.model import Objective, compiled, is_compiled
 
 if TYPE_CHECKING:
     from golfzoo.engine.protocols import TrainTable
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 def parallel(model: nn.Module, train: TrainTable, world: World) -> Any:
     """Model and loss as they are called in training: compiled where wanted, gradients averaged over the processes."""
-    objective = compiled(Objective(model), train, world)
+    objective: Any = Objective(model)
+    if is_compiled(train, world):
+        objective = compiled(objective)
     if world.group is None:
         return objective
     device_ids = [world.device.index] if world.device.type == "cuda" else None

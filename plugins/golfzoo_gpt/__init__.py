@@ -33,7 +33,7 @@ def golfzoo_architectures():
             name="gpt",
             config=GPTConfig,
             target="golfzoo_gpt.model:GPT",
-            small={"num_layers": 4, "model_dim": 192, "num_heads": 4, "num_kv_heads": 2},
+            small={"num_layers": 3, "model_dim": 128, "num_heads": 4, "num_kv_heads": 2},
             summary="9x512 GPT with U-Net skips, GQA, relu^2 and a tied embedding",
         )
     ]

@@ -26,6 +26,7 @@ def golfzoo_optimizers():
             name="muon",
             config=MuonConfig,
             target="golfzoo_muon.optimizer:build",
+            small={"matrix_lr": 0.02, "scalar_lr": 0.02, "tied_embed_lr": 0.025},
             summary="Muon on matrices, Adam on embedding, head and control parameters",
         )
     ]
