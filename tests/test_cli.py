@@ -59,6 +59,9 @@ def test_plugins_prints_the_options_of_one(golfzoo):
     assert json.loads(golfzoo("plugins", "optimizer", "muon", "--json")[1])["options"][0]["default"] == 0.04
     assert golfzoo("plugins", "optimiser")[1] == "golfzoo: unknown kind 'optimiser'; did you mean 'optimizer'?\n"
     assert golfzoo("plugins", "optimizer", "moun")[0] == 2
+    meant = "did you mean: golfzoo plugins architecture gpt"
+    assert golfzoo("plugins", "gpt") == (2, f"golfzoo: unknown kind 'gpt'; {meant}\n")
+    assert meant in golfzoo("plugins", "gpt", "--json")[1]
 
 
 def test_records_lists_names_and_published_scores(golfzoo, tmp_path):
@@ -183,3 +186,20 @@ def test_weights_of_another_architecture_are_refused(golfzoo, tiny_run):
     assert status == 1
     assert "artifact.golf: " in output
     assert "bytes of tensors, and the record's model needs" in output
+
+
+def test_an_artifact_is_scored_with_the_record_that_it_was_made_with(golfzoo, tiny_record, tmp_path):
+    status, output = golfzoo("run", tiny_record, "architecture.model_dim=64", "--out", tmp_path / "wide run")
+    assert status == 0, output
+    for option, name in (("--artifact", "artifact.golf"), ("--weights", "weights.safetensors")):
+        file = tmp_path / "wide run" / name
+        status, output = golfzoo("eval", tiny_record, option, file)
+        assert status == 1
+        made_with = (
+            f"it was made with the record.toml beside it: golfzoo eval '{file.parent}/record.toml' {option} '{file}'"
+        )
+        assert output.endswith(f"; {made_with}\n")
+    moved = tmp_path / "artifact.golf"
+    moved.write_bytes((tmp_path / "wide run" / "artifact.golf").read_bytes())
+    status, output = golfzoo("eval", tiny_record, "--artifact", moved)
+    assert (status, "made with" in output) == (1, False)

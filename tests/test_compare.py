@@ -187,23 +187,79 @@ def test_other_tokenizers_are_compared_in_bits_per_byte_and_said(runs, golfzoo):
     assert "by more than 0.005 bits per byte" in output
 
 
+def change(folder, *replacements):
+    """Edit a run's record.toml, as if it had been started with other options."""
+    text = (folder / "record.toml").read_text()
+    for old, new in replacements:
+        assert old in text
+        text = text.replace(old, new)
+    (folder / "record.toml").write_text(text)
+
+
 def test_runs_of_different_records_are_no_group(runs, golfzoo):
-    path = runs / "base-2" / "record.toml"
-    text = path.read_text()
-    path.write_text(text.replace("iterations = 10", "iterations = 20").replace("seed = 1337", "seed = 2"))
-    status, output = golfzoo("compare", "base", "better")
+    text = (runs / "base-2" / "record.toml").read_text()
+    change(runs / "base-2", ("iterations = 10", "iterations = 20"), ("seed = 1337", "seed = 2"))
+    status, output = golfzoo("compare", f"{runs}/base-*", "better")
     assert (status, output) == (
         2,
-        "golfzoo: base: its 3 runs have 2 different records; train.iterations is 10, 20; name the folders of one "
-        "record, or a glob of them\n",
+        f"golfzoo: {runs}/base-*: its 3 runs have 2 different records; train.iterations is 10, 20; name the folders of "
+        "one record, or a glob of them\n",
     )
     assert golfzoo("compare", runs / "base-2", "better")[0] == 0  # other groups may have other records
+    path = runs / "base-2" / "record.toml"
     path.write_text(text.replace("seed = 1337", "seed = 2").replace('name = "tiny"', 'name = "other"'))
-    assert golfzoo("compare", "base", "better")[0] == 0
+    assert golfzoo("compare", f"{runs}/base-*", "better")[0] == 0
     path.write_text(text.partition("[adaptor]")[0] + "[size]" + text.partition("[size]")[2])
-    assert 'adaptor.use is "lora", none; name' in golfzoo("compare", "base", "better")[1]
+    assert 'adaptor.use is "lora", none; name' in golfzoo("compare", f"{runs}/base-*", "better")[1]
     path.unlink()
     assert "base-2/record.toml: cannot be read" in golfzoo("compare", "base", "better")[1]
+
+
+def test_a_name_means_the_runs_of_the_record_as_it_is(runs, golfzoo, tiny_run, tmp_path):
+    """After swaps, most runs of a record may be of something else; the name still means the record."""
+    records = tmp_path / "records"
+    records.mkdir()
+    shutil.copy(tiny_run.parent / "tiny.toml", records / "base.toml")
+    change(runs / "base-1", ('use = "int8"', 'use = "int6"'))
+    change(runs / "base-2", ('use = "int8"', 'use = "int6"'), ("seed = 1337", "seed = 2"))
+    status, output = golfzoo("compare", "base", runs / "better-1", "--json")
+    assert status == 0, output
+    told = json.loads(output)[0]["base"]
+    assert told["runs"] == ["runs/base-3"]
+    said = "base: 1 of its 3 runs: those of records/base.toml as it is; 2 with changes left out"
+    assert told["note"] == said
+    assert said in golfzoo("compare", "base", "better")[1].splitlines()
+    change(runs / "base-3", ("iterations = 10", "iterations = 20"))
+    status, output = golfzoo("compare", "base", "better")
+    assert status == 2
+    assert output.startswith("golfzoo: base: none of its 3 completed runs is of records/base.toml as it is")
+    assert len(output.splitlines()) == 1
+
+
+def test_a_name_is_resolved_under_the_profile_of_each_run(runs, golfzoo, tiny_run, tmp_path):
+    (tmp_path / "records" / "profiles").mkdir(parents=True)
+    shutil.copy(tiny_run.parent / "tiny.toml", tmp_path / "records" / "base.toml")
+    (tmp_path / "records" / "profiles" / "short.toml").write_text("[train]\niterations = 7\n")
+    for seed in (1, 2):
+        change(runs / f"base-{seed}", ("iterations = 10", "iterations = 7"))
+        edit(runs / f"base-{seed}", profile="short")
+    told = json.loads(golfzoo("compare", "base", "better", "--json")[1])[0]["base"]
+    assert told["runs"] == ["runs/base-1", "runs/base-2"]
+    edit(runs / "base-2", profile="gone")
+    assert "train.iterations is 7, 10; name" in golfzoo("compare", "base", "better")[1], "neither is meant more"
+
+
+def test_a_name_without_a_record_means_most_of_its_runs(runs, golfzoo):
+    change(runs / "base-2", ("iterations = 10", "iterations = 20"))
+    told = json.loads(golfzoo("compare", "base", "better", "--json")[1])[0]["base"]
+    assert told["runs"] == ["runs/base-1", "runs/base-3"]
+    assert told["note"] == (
+        "base: 2 of its 3 runs: those that are alike, which is most of them (there is no records/base.toml); 1 with "
+        "changes left out"
+    )
+    shutil.rmtree(runs / "base-3")
+    status, output = golfzoo("compare", "base", "better")
+    assert (status, "its 2 runs have 2 different records; train.iterations is 10, 20" in output) == (2, True)
 
 
 def test_what_cannot_be_compared_is_said(runs, golfzoo):

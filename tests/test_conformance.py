@@ -80,7 +80,7 @@ BAD_ARCHITECTURE = """
         ({}, ""),
         ({"role": "table"}, "roles are embedding, head, matrix, control; got {'table.weight': 'table'}"),
         ({"method": "roles"}, "the model has a method parameter_roles"),
-        ({"scale": " * float('nan')"}, "logits are finite, got 2048 of 2048 that are not"),
+        ({"scale": " * float('nan')"}, "logits are finite, got 8192 of 8192 that are not"),
     ],
 )
 def test_check_plugin_catches_what_the_engine_refuses(install, changes, message):

@@ -305,6 +305,7 @@ def test_what_the_first_run_prints_is_what_a_run_prints():
         "record": title[1],
         "seed": int(title[2]),
         "profile": "cpu",
+        "val_bpb": figures["final"],
         "stages": {name: {"val_bpb": figures[name]} for name in ("trained", "roundtrip", "final")},
         "bytes": {"model": model, "code": code, "total": total, "limit": limit, "fits": total <= limit},
         "seconds": {"train": 0.0, "eval": 0.0},
@@ -313,8 +314,19 @@ def test_what_the_first_run_prints_is_what_a_run_prints():
     console = Console(file=io.StringIO(), width=120)
     show_result(console, result, None)
     printed = [line.rstrip() for line in console.file.getvalue().splitlines()]
-    assert [line for line in printed if not re.match(r" (train|eval) ", line)] == lines[2:]
+    assert [line for line in printed if not re.match(r" (train|eval) ", line)] == lines[2 : lines.index("To try next:")]
     assert ("does not reach zlib" in README) == (figures["final"] > figures["zlib"])
+
+
+def test_the_commands_that_a_run_ends_with_are_those_that_the_readme_shows(zoo):
+    from golfzoo.terminal.closing import next_commands
+
+    path = ROOT / "records" / "baseline.toml"
+    result = {"seed": 1337, "bytes": {"fits": True}}
+    folder = Path("runs/baseline-20261123-101300-a1b2c3")
+    printed = next_commands(load_record(str(path), zoo), ["records/baseline.toml"], zoo, result, folder)
+    told = [line.strip() for line in blocks_that_begin("step 0:")[0].splitlines() if line.startswith("  golfzoo")]
+    assert told == printed
 
 
 def test_figures_of_the_first_run_stand_in_one_place():

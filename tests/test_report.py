@@ -1,5 +1,7 @@
 """The table of runs and the report: what is in the page, that its figures are true, and what strangers cannot do."""
 
+import dataclasses
+import itertools
 import json
 import os
 import re
@@ -8,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +20,10 @@ from golfzoo.errors import UsageError
 from golfzoo.report import drawing, survey
 from golfzoo.report.documents import pair_up
 from golfzoo.report.gather import gather, shorten, shorten_apart
+from golfzoo.report.naming import name_apart
 from golfzoo.report.page import MARK
-from golfzoo.report.treemap import family_of, lay_out
+from golfzoo.report.style import DARK, LIGHT, SERIES
+from golfzoo.report.treemap import family_colours, family_of, lay_out
 
 EVIL = "<script>alert('$x$')</script>"
 
@@ -214,7 +219,8 @@ def test_the_page_has_every_section_and_stands_alone(page, runs):
     assert wanted <= set(identifiers)
     plots = {path.stem for path in (runs.parent / "pages" / "png").iterdir()}
     expected = {"scores", "sizes", "ablation-1", "loss-over-steps", "loss-over-seconds", "bpb-over-steps", "bytes-1"}
-    assert plots >= expected | {"bpb-over-seconds", "errors-1", "adaptor-1-sorted", "adaptor-1-by-size"}
+    assert plots >= expected | {"bpb-over-seconds", "errors-1", "adaptation"}
+    assert sum(name.startswith("adapt") for name in plots) == 1
     assert {f"{name}-title" for name in plots} <= set(identifiers)
     assert sum(tag == "svg" for tag, _ in read.tags) == len(plots)
     for tag, attributes in read.tags:
@@ -273,7 +279,8 @@ def test_published_scores(here, golfzoo, tiny_run):
     read = Reader((here / "published.html").read_text())
     assert read.text.count("a <paper>") == 3  # once on the board, once in each record
     assert f"{result['val_bpb'] - 1.5:+.4f}" in read.text
-    assert read.text.count("not comparable with published scoresprofile cpu") == 1
+    assert len(re.findall(r"not\s+comparable", read.text)) == 1
+    assert "Runs under profile cpu had another model" in read.text
     assert "No two of these runs differ in nothing but their adaptor." in read.text
     assert "golfzoo run published/plain/record.toml adaptor.use=none" in read.text
 
@@ -296,7 +303,7 @@ def test_a_run_whose_weights_or_data_are_gone(here, golfzoo, tiny_run, zoo, monk
     ((artifact,), notes) = weigh(gather(["bare"]).completed, zoo)
     assert artifact.errors is None
     assert artifact.measured["groups"]  # the bytes can be told all the same
-    assert notes == ["#1 bare: bare/weights.safetensors: no such file"]
+    assert notes == ["#1 tiny: bare/weights.safetensors: no such file"]
     (here / "bare" / "metrics.jsonl").unlink()
     monkeypatch.setenv("GOLFZOO_DATA", str(here / "nowhere"))
     assert golfzoo("report", "bare", "--out", "bare.html")[0] == 0
@@ -418,8 +425,197 @@ def test_nothing_is_cut_off_and_few_points_are_marked(here):
         box = figure.axes[0].xaxis.label.get_window_extent(canvas.get_renderer())
         assert box.x0 >= 0
         assert box.x1 <= figure.bbox.width
-        for curve in draw_curves(gather(["runs/tiny-evil"]).runs):
+        curves, left_out = draw_curves(gather(["runs/tiny-evil"]).runs)
+        assert left_out == []
+        assert len(curves) == 4
+        for curve in curves:
             assert curve.figure.axes[0].lines[0].get_marker() == "o"
+
+
+# ---- names, colours and labels --------------------------------------------------------------------------------------
+
+
+def a_row(folder, record="tiny", seed=1337, profile="none", bpb=2.0):
+    return survey.Row(
+        name=folder, folder=Path(folder), record=record, changed="", profile=profile, status="completed", seed=seed,
+        bpb=bpb, bytes=1000, headroom=1, train_s=1.0, eval_s=1.0, when=0.0,
+    )  # fmt: skip
+
+
+def some_tables(quantizer="int8", adaptor="lora", rank=8, **train):
+    tables = {"train": {"seed": 0, "iterations": 10} | train, "quantizer": {"use": quantizer, f"of_{quantizer}": 1}}
+    return tables | ({"adaptor": {"use": adaptor, "rank": rank}} if adaptor else {})
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ([{}, {"quantizer": "int6"}], ["int8", "int6"]),
+        ([{}, {"adaptor": None}], ["lora", "no adaptor"]),
+        ([{"seed": 1}, {"seed": 2}, {"seed": 3}], ["seed 1", "seed 2", "seed 3"]),
+        (  # the seed where it differs, or tells apart
+            [{}, {"seed": 2}, {"quantizer": "int6"}, {"quantizer": "gptq"}],
+            ["int8, seed 1337", "int8, seed 2", "int6", "gptq"],
+        ),
+        ([{}, {"adaptor": None}, {"rank": 4}, {}], ["20", "no adaptor", "lora, rank=4", "23"]),  # two alike
+        ([{"iterations": 5}, {"iterations": 6}], ["iterations=5", "iterations=6"]),
+        ([{"iterations": 5}, {}, {}], ["iterations=5", "21", "22"]),
+        ([{"profile": "cpu"}, {}], ["profile cpu", "no profile"]),
+        ([{"record": "a"}, {"record": "b", "quantizer": "int6"}], ["a", "b"]),
+        ([{"record": "a"}, {"record": "b"}, {"record": "b", "seed": 2}], ["a", "b, seed 1337", "b, seed 2"]),
+        ([{"iterations": ["x" * 50]}, {"iterations": {"\x1b": 1}}], None),
+        ([{}], ["tiny"]),
+    ],
+)
+def test_runs_are_named_by_what_differs(changes, names):
+    rows, tables = [], []
+    for number, change in enumerate(changes):
+        of_row = {key: change[key] for key in ("record", "seed", "profile") if key in change}
+        rows.append(a_row(f"{20 + number}", **of_row))
+        tables.append(some_tables(**{key: value for key, value in change.items() if key not in of_row}))
+    told = name_apart(rows, tables)
+    assert len(set(told)) == len(told)
+    assert all(name.isprintable() and len(name) < 60 for name in told)
+    if names:
+        assert told == names
+    assert name_apart(rows, [{} for _ in rows]) == [row.name for row in rows]  # none can be read
+
+
+def test_two_ablations_call_no_run_alike(here):
+    shutil.copytree(here / "runs" / "grid", here / "again", dirs_exist_ok=True)
+    for cell in list((here / "again" / "cells").iterdir()):
+        cell.rename(cell.with_name(f"{cell.name}-again"))
+    names = [run.name for run in gather(["runs/grid", "again"]).runs]
+    assert len(names) == len(set(names)) == 4
+
+
+def many_runs(here, tiny_run, count):
+    """Runs that differ in their seed, and lie upon and beside one another."""
+    folder = here / f"many-{count}"
+    for number in range(count):
+        (folder / f"{number:02}").mkdir(parents=True)
+        for name in ("record.toml", "metrics.jsonl"):
+            shutil.copy(tiny_run / name, folder / f"{number:02}")
+        result = json.loads((tiny_run / "result.json").read_text())
+        result |= {"seed": number, "val_bpb": 1.22431 + 1e-6 * (number // 2)}
+        result["stages"]["final"]["val_bpb"] = result["val_bpb"]
+        result["bytes"]["total"] = 15_882_446 + 7 * (number % 5)
+        (folder / f"{number:02}" / "result.json").write_text(json.dumps(result))
+    gathered = gather([f"{folder}/*"])
+    shutil.rmtree(folder)
+    return gathered.runs
+
+
+_INKS = {LIGHT["line"], LIGHT["muted"]}
+
+
+def colours_in(figure):
+    return {line.get_color() for line in figure.axes[0].lines if len(line.get_xdata())}
+
+
+def test_a_run_has_one_colour_whatever_its_rank(here, tiny_run):
+    from golfzoo.report.figures import draw_curves, draw_scores, draw_sizes
+
+    runs = many_runs(here, tiny_run, 12)
+    assert sorted(run.series for run in runs) == list(range(1, 13))
+    assert [run.series for run in sorted(runs, key=lambda run: run.name)] == list(range(1, 13))
+    assert len({LIGHT[name] for name in SERIES}) == len({DARK[name] for name in SERIES}) == 12
+    assert len(set(LIGHT.values())) == len(LIGHT)  # each is replaced by the variable of its name
+    drawn = {drawing.variable_of(run.series) for run in runs}
+    assert drawn == set(SERIES)
+    styles = {
+        (drawing.colour_of(series), str(drawing.line_style_of(series)), drawing.marker_of(series))
+        for series in range(1, 37)
+    }
+    assert len(styles) == 36
+    reordered = [dataclasses.replace(run, number=13 - run.number) for run in reversed(runs)]
+    with drawing.styled():
+        for draw in (draw_scores, draw_sizes):
+            seen = colours_in(draw(runs[:1]).figure) - _INKS
+            assert seen == {drawing.colour_of(runs[0].series)}
+        for before, after in zip(draw_curves(runs)[0], draw_curves(reordered)[0], strict=True):
+            assert colours_in(before.figure) == colours_in(after.figure)
+
+
+def test_a_part_of_the_model_has_one_colour():
+    colours = family_colours([("tok_emb.weight", 10), ("blocks.*.attn.c_q.weight", 20), ("blocks.*.mlp.fc.weight", 5)])
+    again = family_colours([("blocks.*.mlp.fc.weight", 50), ("blocks.0.attn.c_q.weight", 2), ("tok_emb.weight", 1)])
+    assert colours == again
+    assert list(colours) == ["blocks attn", "blocks mlp", "tok_emb"]
+    assert len(set(colours.values())) == 3
+    many = family_colours([(f"part{number}.x.weight", number) for number in range(30)])
+    assert len(many) == len(set(many.values())) < 30
+
+
+def boxes_of(figure, texts):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return [text.get_window_extent(canvas.get_renderer()) for text in texts if text.get_text()]
+
+
+@pytest.mark.parametrize("count", [1, 9, 24])
+def test_labels_do_not_lie_over_each_other(here, tiny_run, count):
+    from golfzoo.report.figures import draw_scores, draw_sizes
+
+    runs = many_runs(here, tiny_run, count)
+    with drawing.styled():
+        sizes = draw_sizes(runs).figure
+        axes = sizes.axes[0]
+        labels = list(axes.texts)
+        assert sorted(re.findall(r"#\d+", " ".join(text.get_text() for text in labels))) == sorted(
+            f"#{run.number}" for run in runs
+        )
+        boxes = boxes_of(sizes, labels)
+        for box, other in itertools.combinations(boxes, 2):
+            assert not box.overlaps(other)
+        for box in boxes:
+            assert sizes.bbox.x0 <= box.x0
+            assert box.x1 <= sizes.bbox.x1
+        for figure in (sizes, draw_scores(runs).figure):
+            axes = figure.axes[0]
+            for axis in (axes.xaxis, axes.yaxis):
+                low, high = sorted(axis.get_view_interval())
+                ticks = axis.get_major_ticks()
+                shown = [tick.label1 for tick in ticks if low <= tick.get_loc() <= high]
+                for box, other in itertools.combinations(boxes_of(figure, shown), 2):
+                    assert not box.overlaps(other)
+                texts = [text.get_text() for text in shown]
+                assert len(set(texts)) == len(texts)
+
+
+def test_two_points_make_no_curve(here, tiny_run, golfzoo):
+    """A run that was scored before and after its training, and not between."""
+    folder = here / "ends"
+    folder.mkdir()
+    for name in ("record.toml", "result.json"):
+        shutil.copy(tiny_run / name, folder)
+    events = [json.loads(line) for line in (tiny_run / "metrics.jsonl").read_text().splitlines()]
+    kept = [event for event in events if event.get("event") != "val" or event["step"] in (0, 10)]
+    (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, kept)))
+    assert golfzoo("report", "ends", "--out", "ends.html")[0] == 0
+    read = Reader((here / "ends.html").read_text())
+    identifiers = {attributes.get("id") for _, attributes in read.tags}
+    assert "loss-over-steps-title" in identifiers
+    assert "bpb-over-steps-title" not in identifiers
+    said = (
+        "Validation score while training is not drawn: one or two points make no curve. train.val_every asks for more."
+    )
+    assert read.text.count(said) == 1
+    assert golfzoo("report", "ends", "runs/tiny-evil", "--out", "ends.html")[0] == 0
+    read = Reader((here / "ends.html").read_text())
+    assert "bpb-over-steps-title" in {attributes.get("id") for _, attributes in read.tags}
+    assert re.search(r"Validation score while training of #\d is not drawn", read.text)
+
+
+def test_the_gain_of_the_longer_documents(here):
+    ((pair,), _) = pair_up(gather(["runs/grid"]).completed)
+    halves = [np.argsort(pair.num_bytes, kind="stable")[part] for part in (slice(None, 2), slice(2, None))]
+    assert len(pair.num_bytes) in (4, 5)
+    for longer, half in enumerate(halves):
+        expected = np.average(pair.gains[half], weights=pair.num_bytes[half])
+        assert pair.gain_of_half(bool(longer)) == pytest.approx(expected)
 
 
 # ---- mistakes -------------------------------------------------------------------------------------------------------

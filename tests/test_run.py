@@ -280,8 +280,12 @@ class Foreign:
         ("tensors['tok_emb.weight'] = tensors['tok_emb.weight'].half()", "", "other tensors than it laid out: tok_emb"),
         ("del tensors['skip_weights']", "", "returned other tensors than it laid out: skip_weights"),
         ("tensors = dict(reversed(tensors.items()))", "", "other tensors than it laid out: the order"),
-        ("", "del tensors['skip_weights']", "[quantizer] foreign: has no tensor 'skip_weights'"),
-        ("", "tensors['skip_weights'] = tensors['skip_weights'].mT", "[quantizer] foreign: skip_weights is (32, 1)"),
+        ("", "del tensors['skip_weights']", "[quantizer] foreign: what it dequantizes: has no tensor"),
+        (
+            "",
+            "tensors['skip_weights'] = tensors['skip_weights'].mT",
+            "[quantizer] foreign: what it dequantizes: skip_weights is (32, 1)",
+        ),
     ],
 )
 def test_a_quantizer_is_tried_before_training(install, golfzoo, tiny_record, tmp_path, mistake, restored, said):

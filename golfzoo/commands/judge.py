@@ -94,7 +94,8 @@ def verify(folder: Path, as_json: bool) -> None:
 def compare(base: str, others: tuple[str, ...], margin: float, alpha: float, as_json: bool, as_markdown: bool) -> None:
     """Compare each OTHER with BASE: runs, globs of runs, or names of records under runs/.
 
-    Several runs of one name or glob are a group, whose records may differ in nothing but the seed.
+    A name means the runs of records/NAME.toml as it is; those with changes are left out, which is said. Several runs
+    of one name or glob are a group, whose records may differ in nothing but the seed.
     Groups over seeds are compared by Welch's t test against the margin; two single runs document by document.
     """
     from golfzoo.studies.compare import compare, read_group

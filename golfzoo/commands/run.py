@@ -3,12 +3,16 @@
 import json
 import os
 import re
+import shlex
 from pathlib import Path
+from typing import Any
 
 import click
 
 from golfzoo.commands.arguments import load, overrides_argument, profile_option, record_argument
-from golfzoo.errors import UsageError
+from golfzoo.engine.kinds import KINDS
+from golfzoo.errors import GolfzooError, UsageError
+from golfzoo.record import Record
 
 
 @click.command()
@@ -46,7 +50,6 @@ def run(
     from golfzoo.running import elastic, launch
     from golfzoo.running.folder import describe_components
     from golfzoo.terminal.progress import Display
-    from golfzoo.terminal.scores import show_result
 
     if resume:
         if record or overrides or profile or out:
@@ -81,8 +84,22 @@ def run(
         else:
             folder, result = launch.run_here(resolved, start, display.show)
     if result and not rank:  # other machines have none
-        show_result(display.console, result, resolved.tables["record"]["published"])
-        display.say(f"Everything is in {folder}")
+        options = ["--profile", profile] if profile and not resume else []
+        options += ["--nproc", str(nproc)] if nproc and nproc > 1 else []
+        _close(display, resolved, [record, *overrides, *options], result, folder)
+
+
+def _close(display: Any, record: Record, arguments: list[str], result: dict[str, Any], folder: Path) -> None:
+    """Say what a run came to, and what may be done next."""
+    from golfzoo.terminal.closing import next_commands
+    from golfzoo.terminal.scores import show_result
+    from golfzoo.zoo import discover
+
+    show_result(display.console, result, record.tables["record"]["published"])
+    display.say("To try next:")
+    for command in next_commands(record, arguments, discover(), result, folder):
+        display.say(f"  {command}")
+    display.say(f"Everything is in {folder}")
 
 
 @click.command()
@@ -104,14 +121,18 @@ def eval(
     path = weights or artifact
     if path is None or (weights and artifact):
         raise UsageError("eval needs one of --weights FILE and --artifact FILE")
+    from golfzoo.engine.errors import RunError
     from golfzoo.running import launch
     from golfzoo.terminal.progress import Display
 
     resolved = load(record, overrides, profile, quiet=as_json)
     display = Display(resolved.tables, quiet=as_json)
     launch.prepare_data(resolved, display.say)
-    with display:
-        score = launch.score_file(resolved, path, artifact is not None, display.show)
+    try:
+        with display:
+            score = launch.score_file(resolved, path, artifact is not None, display.show)
+    except RunError as error:
+        raise RunError(f"{error}{_made_with(resolved, path, '--weights' if weights else '--artifact')}") from None
     if as_json:
         click.echo(json.dumps(score, indent=1))
     else:
@@ -120,6 +141,19 @@ def eval(
             f"{score['tokens_scored']:,} tokens and {score['bytes_scored']:,} bytes, "
             f"in {score['seconds']['eval']:.1f} s"
         )
+
+
+def _made_with(record: Record, path: Path, option: str) -> str:
+    """What to do about a file that cannot be scored, where a record that differs from the one given lies beside it."""
+    beside = path.with_name("record.toml")
+    try:
+        other = load(str(beside), (), "none").tables
+    except GolfzooError:
+        return ""
+    if all(other.get(kind) == record.tables.get(kind) for kind in KINDS):
+        return ""
+    command = shlex.join(["golfzoo", "eval", str(beside), option, str(path)])
+    return f"; it was made with the record.toml beside it: {command}"
 
 
 @click.command()

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from golfzoo.engine.clock import Clock
 from golfzoo.engine.data import ValidationText
 from golfzoo.engine.distributed import World
+from golfzoo.engine.errors import RunError
 from golfzoo.engine.ledger import Ledger, Score
 from golfzoo.engine.model import frozen, nats
 from golfzoo.engine.setup import Setup
@@ -90,14 +91,15 @@ def evaluate(
     """
     ledger = Ledger(text)
     forward = partial(_in_few_shapes, predict, windowing) if predict is not None and adaptor is None else model
-    with frozen(model):
+    devices = [world.device] if world.device.type == "cuda" else []
+    with frozen(model), torch.random.fork_rng(devices):  # training goes on as if nothing had been scored
         if adaptor:
             adaptor.start(model, windowing.batch_sequences)
         for number, group in enumerate(plan_windows(text.starts, windowing, adaptor is not None)):
             if number % world.size != world.rank:
                 continue
+            torch.manual_seed(seed + number)  # the same draws for these documents whichever process has them
             if adaptor:
-                torch.manual_seed(seed + number)  # the same draws for these documents whichever process has them
                 adaptor.reset()
             for windows in group:
                 _score(forward, windows, windowing, world, adaptor, ledger)
@@ -115,7 +117,10 @@ def _score(
     inputs, targets, scored = _gather(ledger.text.tokens, windows, windowing.context)
     learns = adaptor is not None and bool(windows.continues.any())
     with torch.set_grad_enabled(learns), world.autocast():
-        losses = nats(predict(inputs.to(world.device)), targets.to(world.device))
+        logits = predict(inputs.to(world.device))
+        if type(logits) is not Tensor:
+            raise RunError(f"the model returned {type(logits).__name__}, and not plain logits")
+        losses = nats(logits, targets.to(world.device))
     positions = windows.start[:, None] + np.arange(losses.shape[1])
     ledger.write(positions[scored], losses.detach().cpu().numpy()[scored])
     if adaptor and learns:

@@ -12,7 +12,7 @@ from golfzoo.engine.artifact import encode_model, is_coder, to_bytes
 from golfzoo.engine.clock import Clock
 from golfzoo.engine.describe import Emit
 from golfzoo.engine.errors import RunError
-from golfzoo.engine.model import hash_state
+from golfzoo.engine.model import hash_state, on_cpu, seed_everything
 from golfzoo.engine.store import StageResult
 
 if TYPE_CHECKING:
@@ -65,14 +65,16 @@ class Attempts:
 
     def __init__(self, setup: Setup, weights: Tensors, calibration: Tensors, method: Callable[..., Any]) -> None:
         self.setup, self.method = setup, method
-        self.given = weights, setup.model.roles, calibration
+        self.weights, self.calibration = weights, calibration
         self.latest: tuple[float | None, Any] | None = None
         self.sizes = self.estimates = 0
         self.correction = 1.0  # of a sample's rate, to what the whole came to at the first knob
 
     def at(self, knob: float | None) -> tuple[Tensors, dict[str, Any]]:
         if self.latest is None or self.latest[0] != knob:
-            self.latest = knob, self.method(*self.given, knob)
+            seed_everything(self.setup.plan.train.seed)  # whatever ran, or was taken over, before
+            # A copy: it may work in place.
+            self.latest = knob, self.method(on_cpu(self.weights), self.setup.model.roles, self.calibration, knob)
         return self.latest[1]
 
     def size_at(self, knob: float) -> int:

@@ -105,7 +105,7 @@ def on_meta(state: Mapping[str, Tensor]) -> Tensors:
 
 def on_cpu(state: Mapping[str, Tensor]) -> Tensors:
     """A copy of a state, whatever device it is on."""
-    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in state.items()}
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.items()}
 
 
 def hash_state(state: Mapping[str, Tensor]) -> str:

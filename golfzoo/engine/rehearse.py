@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,10 +10,11 @@ from torch import Tensor
 
 from golfzoo.engine.artifact import check_layout, is_coder, to_bytes
 from golfzoo.engine.calibrate import calibrate, check_needs, needs_of
+from golfzoo.engine.checkpoint import restore_buffers
 from golfzoo.engine.describe import Emit
 from golfzoo.engine.distributed import use_flash_attention
-from golfzoo.engine.errors import RunError
-from golfzoo.engine.model import frozen, load_weights, on_cpu
+from golfzoo.engine.errors import RunError, blaming
+from golfzoo.engine.model import Objective, frozen, load_weights, on_cpu
 
 if TYPE_CHECKING:
     from golfzoo.engine.protocols import Tensors
@@ -31,39 +33,64 @@ def rehearse(setup: Setup, training: Training, emit: Emit) -> None:
     if plan.size.fit and not hasattr(components.quantizer, "knob"):
         raise RunError(f"[size].fit needs a quantizer with a knob, and {components.names['quantizer']} has none")
     check_needs(needs_of(components.quantizer))
+    inputs, targets = training.batches.batch(0)
     devices = [world.device] if world.device.type == "cuda" else []
     with torch.random.fork_rng(devices), frozen(model.module):
-        input_ids = training.batches.batch(0)[0][:1]
-        try:
-            check_logits(setup, input_ids)
-        except RuntimeError as error:
-            if "No available kernel" not in str(error):
-                raise
-            use_flash_attention(alone=False)
-            emit({"event": "note", "text": "attention: not by the flash kernel, which cannot do this architecture's"})
-            check_logits(setup, input_ids)
+        with blaming(f"[architecture] {components.names['architecture']}"):
+            try:
+                check_logits(setup, inputs[:1])
+            except RuntimeError as error:
+                if "No available kernel" not in str(error):
+                    raise
+                use_flash_attention(alone=False)
+                emit({"event": "note", "text": "attention: not by the flash kernel: it cannot do this architecture's"})
+            context = inputs[:1].repeat(1, -(-plan.eval.context // inputs.shape[1]))[:, : plan.eval.context]
+            check_logits(setup, context)
         if components.adaptor:
-            components.adaptor.start(model.module, 1)
-            components.adaptor.finish()
+            with blaming(f"[adaptor] {components.names['adaptor']}"):
+                check_adaptor(components.adaptor, model.module)
         needs = dict.fromkeys(needs_of(components.quantizer), 1)  # of as few tokens as it can be told from
         calibration = calibrate(model.module, needs, training.batches, plan.train.seed, world)
         if world.rank == 0:
             check_quantizer(setup, calibration)
+    with torch.random.fork_rng(devices), blaming(f"[architecture] {components.names['architecture']}"):
+        check_loss(setup, inputs[:1], targets[:1])
 
 
 def check_logits(setup: Setup, input_ids: Tensor) -> None:
     """The model maps ids, (batch, time), to logits, (batch, time, vocab_size)."""
-    name = setup.components.names["architecture"]
-    try:
-        with torch.no_grad(), setup.world.autocast():
+    with torch.no_grad(), setup.world.autocast():
+        try:
             logits = setup.model.module(input_ids)
-    except TypeError as error:
-        raise RunError(f"[architecture] {name}: forward(input_ids) -> logits cannot be called: {error}") from error
+        except TypeError as error:
+            raise RunError(f"forward(input_ids) -> logits cannot be called: {error}") from error
     wanted = (*input_ids.shape, setup.tokenizer.vocab_size)
-    if not isinstance(logits, Tensor) or tuple(logits.shape) != wanted or not logits.is_floating_point():
-        tensor = isinstance(logits, Tensor)
-        got = f"{tuple(logits.shape)} {logits.dtype}" if tensor else type(logits).__name__
-        raise RunError(f"[architecture] {name}: forward must return logits {wanted}, floating point, got {got}")
+    plain = type(logits) is Tensor  # a subclass could answer for itself what its loss is
+    if not plain or tuple(logits.shape) != wanted or not logits.is_floating_point():
+        got = f"{tuple(logits.shape)} {logits.dtype}" if plain else type(logits).__name__
+        raise RunError(f"forward must return logits {wanted}, floating point, got {got}")
+
+
+def check_loss(setup: Setup, input_ids: Tensor, target_ids: Tensor) -> None:
+    """In training every target has a loss, and something is to be learned from it."""
+    module = setup.model.module
+    buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    with setup.world.autocast():
+        loss = Objective(module)(input_ids, target_ids)
+    restore_buffers(module, buffers)
+    if not isinstance(loss, Tensor) or loss.shape != target_ids.shape:
+        got = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+        raise RunError(f"training_loss must return the loss of each target, {tuple(target_ids.shape)}, got {got}")
+    if not loss.requires_grad:
+        raise RunError("its loss has no gradient: no parameter would learn")
+
+
+def check_adaptor(adaptor: Any, module: Any) -> None:
+    for name in ("start", "reset", "learn", "finish"):
+        if not callable(getattr(adaptor, name, None)):
+            raise RunError(f"has no {name}()")
+    adaptor.start(module, 1)
+    adaptor.finish()
 
 
 def check_quantizer(setup: Setup, calibration: Tensors) -> None:
@@ -71,13 +98,27 @@ def check_quantizer(setup: Setup, calibration: Tensors) -> None:
     quantizer: Any = setup.components.quantizer
     module, roles, template = setup.model
     state = on_cpu(module.state_dict())
-    method = quantizer.draft if hasattr(quantizer, "draft") else quantizer.quantize
-    layout = quantizer.layout(template, roles)
-    tensors, metadata = method(dict(state), roles, calibration, getattr(quantizer, "knob", None))
-    check_layout(tensors, layout)
-    load_weights(module, quantizer.dequantize(tensors, metadata), f"[quantizer] {setup.components.names['quantizer']}")
+    with blaming(f"[quantizer] {setup.components.names['quantizer']}"):
+        method = quantizer.draft if hasattr(quantizer, "draft") else quantizer.quantize
+        layout = quantizer.layout(template, roles)
+        tensors, metadata = method(on_cpu(state), roles, calibration, getattr(quantizer, "knob", None))
+        check_layout(tensors, layout)
+        metadata = as_json(metadata)
+        load_weights(module, quantizer.dequantize(tensors, metadata), "what it dequantizes")
     module.load_state_dict(state)
-    check_compressor(setup, tensors, metadata)
+    with blaming(f"[compressor] {setup.components.names['compressor']}"):
+        check_compressor(setup, tensors, metadata)
+
+
+def as_json(metadata: Any) -> dict[str, Any]:
+    """Metadata as it is read back."""
+    try:
+        text = json.dumps(metadata, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise RunError(f"metadata must be a dict of JSON values: {error}") from error
+    if not isinstance(metadata, dict):
+        raise RunError(f"metadata must be a dict of JSON values, got {type(metadata).__name__}")
+    return json.loads(text)
 
 
 def check_compressor(setup: Setup, tensors: Tensors, metadata: dict[str, Any]) -> None:
@@ -91,4 +132,4 @@ def check_compressor(setup: Setup, tensors: Tensors, metadata: dict[str, Any]) -
         sample = to_bytes({name: tensor.reshape(-1)[:64] for name, tensor in tensors.items()})[:_SAMPLE_BYTES]
         same = compressor.decompress(compressor.compress(sample), len(sample)) == sample
     if not same:
-        raise RunError(f"[compressor] {setup.components.names['compressor']}: what it packs does not come out again")
+        raise RunError("what it packs does not come out again")

@@ -8,6 +8,7 @@ and said so.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,8 @@ def run(plan: Plan, components: Components, world: World, code_bytes: int, store
     """
     clock = Clock(world, emit)
     stages = StageRunner(store, world, clock)
+    reader = copy.copy(components)  # what packs may remember what it packed; what reads has never seen it
+    reader.quantizer, reader.compressor = copy.deepcopy((components.quantizer, components.compressor))
 
     # ---- the data, the model and its optimizers ---------------------------------------------------------------------
     setup = set_up(plan, components, world)
@@ -69,7 +72,8 @@ def run(plan: Plan, components: Components, world: World, code_bytes: int, store
     # ---- read the artifact back from the disk: what is scored from here on is what was read --------------------------
     with clock.stage("load"):
         artifact = world.share(path.read_bytes() if world.rank == 0 else None)
-        load_weights(setup.model.module, decode_model(artifact, components, setup.model, str(path)), str(path))
+        setup = set_up(plan, components, world)  # a model that has seen neither training nor text
+        load_weights(setup.model.module, decode_model(artifact, reader, setup.model, str(path)), str(path))
     reloaded = setup.model.module.state_dict()
     reloaded_key = hash_state(reloaded)
     size = count_bytes(len(artifact), code_bytes, setup.tokenizer.file_bytes, plan.size)

@@ -11,7 +11,7 @@ from torch import nn
 from golfzoo.engine.batches import TrainingText
 from golfzoo.engine.data import ValidationText, data_paths, open_validation
 from golfzoo.engine.distributed import World
-from golfzoo.engine.errors import RunError
+from golfzoo.engine.errors import RunError, blaming
 from golfzoo.engine.model import build_model, compiled, is_compiled, on_meta, seed_everything
 from golfzoo.engine.tokens import Tokenizer, open_tokenizer
 
@@ -50,7 +50,8 @@ class Training(NamedTuple):
 def make_model(plan: Plan, components: Components, vocab_size: int, world: World) -> Model:
     """The record's model, initialised by the record's seed."""
     seed_everything(plan.train.seed)
-    module, roles = build_model(components.architecture, vocab_size, world)
+    with blaming(f"[architecture] {components.names['architecture']}"):
+        module, roles = build_model(components.architecture, vocab_size, world)
     return Model(module, roles, on_meta(module.state_dict()))
 
 
@@ -73,8 +74,9 @@ def set_up_training(setup: Setup) -> Training:
     check_batch(plan.train, world.size)
     batches = TrainingText(data_paths(plan.data)[0], tokenizer, plan.train, world)
     parameters = dict(model.module.named_parameters())
-    optimizers = components.optimizer(parameters=parameters, roles=model.roles, process_group=world.group)
-    check_optimizers(model.module, optimizers)
+    with blaming(f"[optimizer] {components.names['optimizer']}"):
+        optimizers = components.optimizer(parameters=parameters, roles=model.roles, process_group=world.group)
+        check_optimizers(model.module, optimizers)
     return Training(batches, optimizers)
 
 
@@ -89,6 +91,8 @@ def check_batch(train: TrainTable, num_processes: int) -> None:
 
 def check_optimizers(model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> None:
     """Every parameter is trained by exactly one group, and every group has its base learning rate."""
+    if not isinstance(optimizers, list) or not all(hasattr(optimizer, "param_groups") for optimizer in optimizers):
+        raise RunError(f"the optimizer must return a list of torch.optim.Optimizer, got {type(optimizers).__name__}")
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     if any("base_lr" not in group for group in groups):
         raise RunError('the optimizer made a group without "base_lr"')

@@ -33,6 +33,14 @@ class Pair:
     def gains(self) -> np.ndarray:
         return self.bpb_without - self.bpb_with
 
+    def gain_of_half(self, longer: bool) -> float:
+        """Gain over all bytes of the longer half of the documents, or of the shorter; not a number where it is empty.
+        A longer document leaves an adaptor more to learn from."""
+        order = np.argsort(self.num_bytes, kind="stable")
+        half = order[len(order) // 2 :] if longer else order[: len(order) // 2]
+        total = self.num_bytes[half].sum()
+        return float((self.gains[half] * self.num_bytes[half]).sum() / total) if total else math.nan
+
 
 def pair_up(runs: list[Run]) -> tuple[list[Pair], list[str]]:
     """Pairs among completed runs whose resolved records are equal but for [adaptor] and what [record] calls them, and

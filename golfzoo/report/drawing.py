@@ -4,6 +4,7 @@ matplotlib and squarify come with the extra [report]; `styled` says so where the
 """
 
 import io
+import itertools
 import re
 import warnings
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 PNG_MARK = "golfzoo report"
 _WIDTH = 4.7  # inches; letters stay legible where a phone shows this width on 350 pixels
 _LINE_STYLES = ("-", (0, (5, 1.6)), (0, (1.2, 1.2)))
+_MARKERS = ("o", "s", "^")
+_BETWEEN = 8  # pixels at least from one number of an axis to the next
 
 
 @dataclass(frozen=True)
@@ -82,19 +85,41 @@ def new_figure(height: float = 3.2) -> "tuple[Figure, Axes]":
     return figure, figure.add_subplot()
 
 
-def colour_of(number: int) -> str:
-    """The colour of the run that has this number in the report, from 1."""
-    return LIGHT[variable_of(number)]
+def colour_of(series: int) -> str:
+    """The colour of the run that has this number among the names, from 1."""
+    return LIGHT[variable_of(series)]
 
 
-def variable_of(number: int) -> str:
+def variable_of(series: int) -> str:
     """The name of that colour in the style sheet."""
-    return SERIES[(number - 1) % len(SERIES)]
+    return SERIES[(series - 1) % len(SERIES)]
 
 
-def line_style_of(number: int) -> Any:
+def line_style_of(series: int) -> Any:
     """Runs beyond the number of colours repeat them with other dashes."""
-    return _LINE_STYLES[(number - 1) // len(SERIES) % len(_LINE_STYLES)]
+    return _LINE_STYLES[(series - 1) // len(SERIES) % len(_LINE_STYLES)]
+
+
+def marker_of(series: int) -> str:
+    """And with other dots."""
+    return _MARKERS[(series - 1) // len(SERIES) % len(_MARKERS)]
+
+
+def settle_ticks(figure: "Figure", axes: "Axes") -> None:
+    """Numbers below the plot in full, and so few that none runs into the next. Lays the figure out."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    axes.ticklabel_format(axis="x", style="plain", useOffset=False)
+    canvas = FigureCanvasAgg(figure)
+    for most in range(6, 0, -1):
+        axes.locator_params(axis="x", nbins=most)
+        canvas.draw()
+        low, high = sorted(axes.get_xlim())
+        drawn = [label for place, label in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+                 if low <= place <= high]  # fmt: skip
+        boxes = sorted((label.get_window_extent() for label in drawn), key=lambda box: box.x0)
+        if all(left.x1 + _BETWEEN < right.x0 for left, right in itertools.pairwise(boxes)):
+            return
 
 
 def add_legend(figure: "Figure", axes: "Axes", columns: int = 1) -> None:

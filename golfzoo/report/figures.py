@@ -1,24 +1,35 @@
 """The plots of a report but for the treemap: scores, curves, errors of tensors, gains of documents, differences."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from golfzoo.report.documents import Pair
-from golfzoo.report.drawing import Drawing, add_legend, colour_of, line_style_of, new_figure
+from golfzoo.report.drawing import (
+    Drawing,
+    add_legend,
+    colour_of,
+    line_style_of,
+    marker_of,
+    new_figure,
+    settle_ticks,
+)  # fmt: skip
 from golfzoo.report.gather import Ablation, Curve, Run, shorten, shorten_apart
-from golfzoo.report.style import LIGHT
-from golfzoo.report.treemap import short
+from golfzoo.report.labels import Box, cluster, place_labels
+from golfzoo.report.style import LIGHT, REST_TILE
+from golfzoo.report.treemap import family_of
 from golfzoo.report.weights import Artifact
 
-MOST_RUNS = 18  # as many as there are colours times dashes
+MOST_RUNS = 24  # fewer than there are colours times dashes
 MOST_BARS = 40
 _LEAST_BAR = 200  # the longest bar is at most so many times as long as the shortest
-_MOST_DOTS = 1500
 _MOST_STEPS = 400
 _FEW_POINTS = 30  # so few are marked: a line alone would hide how few they are
-_ROLE_COLOURS = {"embedding": "series-3", "head": "series-4", "matrix": "series-1", "control": "series-5"}
+_FEWEST_POINTS = 3  # a line through two would claim what lies between them
+_LABEL_SIZE = 9
+_NAME_WIDTH = 28  # letters of a line beside a plot
 
 
 def draw_scores(runs: list[Run]) -> Drawing | None:
@@ -27,25 +38,28 @@ def draw_scores(runs: list[Run]) -> Drawing | None:
         return None
     shown = runs[:MOST_RUNS]
     figure, axes = new_figure(1.15 + 0.29 * len(shown))
+    muted = LIGHT["muted"]
     for place, run in enumerate(shown):
         scores = [run.result["stages"].get(stage, {}).get("val_bpb") for stage in ("trained", "roundtrip", "final")]
         scores = [score if _is_finite(score) else math.nan for score in scores]
         axes.plot(scores, [place] * 3, color=LIGHT["line"], linewidth=2.4, zorder=1)
-        first = place == 0
-        axes.plot(
-            scores[0], place, "o", markersize=8.5, markerfacecolor="none", markeredgecolor=LIGHT["muted"],
-            label="trained" if first else "",
-        )  # fmt: skip
-        axes.plot(scores[1], place, "D", markersize=4, color=LIGHT["series-5"], label="roundtrip" if first else "")
-        axes.plot(scores[2], place, "o", markersize=6, color=LIGHT["series-1"], label="final" if first else "")
-    names = shorten_apart([run.name for run in shown], 29)
-    axes.set_yticks(range(len(shown)), [f"#{run.number} {name}" for run, name in zip(shown, names, strict=True)])
+        axes.plot(scores[0], place, "o", markersize=8.5, markerfacecolor="none", color=muted)
+        axes.plot(scores[1], place, "D", markersize=4, color=muted)
+        axes.plot(scores[2], place, marker_of(run.series), markersize=6, color=colour_of(run.series))
+    for label, marker, size, filled in (
+        ("trained", "o", 8.5, "none"), ("roundtrip", "D", 4, muted), ("final, in the run's colour", "o", 6, muted),
+    ):  # fmt: skip
+        axes.plot([], [], marker, markersize=size, markerfacecolor=filled, color=muted, label=label)
+    names = shorten_apart([run.name for run in shown], 2 * _NAME_WIDTH - 6)
+    labels = [_in_two_lines(f"#{run.number} {name}") for run, name in zip(shown, names, strict=True)]
+    axes.set_yticks(range(len(shown)), labels, linespacing=0.95)
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     axes.spines["left"].set_visible(False)
-    axes.tick_params(axis="y", length=0, labelcolor=LIGHT["ink"], labelsize=8.5)
+    axes.tick_params(axis="y", length=0, labelcolor=LIGHT["ink"], labelsize=8)
     axes.set_xlabel("bits per byte")
     add_legend(figure, axes, columns=3)
+    settle_ticks(figure, axes)
     caption = "Trained and roundtrip are flat scores: their difference is what quantization cost. Final is the score."
     if len(runs) > len(shown):
         caption += f" The {len(shown)} best of {len(runs)} runs."
@@ -57,59 +71,91 @@ def draw_sizes(runs: list[Run]) -> Drawing | None:
     if not runs:
         return None
     shown = runs[:MOST_RUNS]
+    most = max(run.result["bytes"]["total"] for run in shown)
+    unit, size = ("MB", 1e6) if most >= 1e6 else ("kB", 1e3) if most >= 1e3 else ("bytes", 1.0)
     figure, axes = new_figure(1.15 + 0.29 * max(len(shown), 6))
-    for run in shown:
-        place = (float(run.result["bytes"]["total"]), float(run.result["val_bpb"]))
-        axes.plot(*place, "o", color=colour_of(run.number), markersize=7, alpha=0.9)
-        axes.annotate(
-            f"#{run.number}", place, xytext=(5, 5), textcoords="offset points", color=LIGHT["muted"], fontsize=9
-        )
-    axes.set(xlabel="bytes of code and model", ylabel="bits per byte")
-    axes.margins(x=0.12, y=0.14)
-    axes.locator_params(axis="x", nbins=5)
-    axes.xaxis.set_major_formatter(lambda value, _: short(max(round(value), 0)))
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.3f}")
-    caption = "Better is lower, smaller is further left."
+    places = [(run.result["bytes"]["total"] / size, float(run.result["val_bpb"])) for run in shown]
+    for run, place in zip(shown, places, strict=True):
+        axes.plot(*place, marker_of(run.series), color=colour_of(run.series), markersize=7, alpha=0.9)
+    axes.set(xlabel=f"code and model, {unit}", ylabel="bits per byte")
+    axes.margins(x=0.14, y=0.16)
+    axes.ticklabel_format(axis="y", style="plain", useOffset=False)
+    settle_ticks(figure, axes)
+    axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())  # as laid out: labels are placed for these
+    _label_dots(axes, [run.number for run in shown], places)
+    caption = "Better is lower, smaller is further left. Runs that lie upon one another share a label."
     return Drawing("sizes", "Score against bytes", caption, figure)
 
 
-def draw_curves(runs: list[Run]) -> list[Drawing]:
-    """Training loss and validation score, over steps and over seconds of training. Runs that took their training over
-    from another have its curve, which is drawn once."""
-    drawings = []
-    for quantity, title, unit, read in (
-        ("loss", "Training loss", "nats per token", lambda run: run.loss),
-        ("bpb", "Validation score while training", "bits per byte", lambda run: run.bpb),
+def _label_dots(axes: Any, numbers: list[int], places: list[tuple[float, float]]) -> None:
+    """`#3` at every dot, with a line to it where there was no room beside it. The figure has been laid out."""
+    points = 72 / axes.figure.dpi
+    dots = [tuple(axes.transData.transform(place) * points) for place in places]
+    groups = cluster(dots, nearer_than=5)
+    texts = [", ".join(f"#{numbers[number]}" for number in group) for group in groups]
+    sizes = [(0.62 * _LABEL_SIZE * len(text), 1.15 * _LABEL_SIZE) for text in texts]
+    frame = axes.get_window_extent()
+    bounds = Box(*(edge * points for edge in (frame.x0, frame.y0, frame.x1, frame.y1)))
+    middles = place_labels([dots[group[0]] for group in groups], sizes, bounds, dots)
+    for text, group, (x, y), (width, height) in zip(texts, groups, middles, sizes, strict=True):
+        dot = dots[group[0]]
+        away = max(abs(x - dot[0]) - width / 2, abs(y - dot[1]) - height / 2) > 9
+        line = {"arrowstyle": "-", "color": LIGHT["muted"], "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
+        axes.annotate(
+            text, places[group[0]], xytext=(x - dot[0], y - dot[1]), textcoords="offset points", ha="center",
+            va="center", color=LIGHT["muted"], fontsize=_LABEL_SIZE, arrowprops=line if away else None,
+            bbox={"pad": 1, "facecolor": "none", "edgecolor": "none"},
+        )  # fmt: skip
+
+
+def draw_curves(runs: list[Run]) -> tuple[list[Drawing], list[str]]:
+    """Training loss and validation score, over steps and over seconds of training, and what was left out. Runs that
+    took their training over from another have its curve, which is drawn once."""
+    drawings, notes = [], []
+    for quantity, title, unit, why in (
+        ("loss", "Training loss", "nats per token", "train.log_every"),
+        ("bpb", "Validation score while training", "bits per byte", "train.val_every"),
     ):
         alike: dict[Curve, list[Run]] = {}
+        few = []
         for run in runs:
-            if read(run).steps:
-                alike.setdefault(read(run), []).append(run)
+            curve: Curve = getattr(run, quantity)
+            if len(curve.steps) >= _FEWEST_POINTS:
+                alike.setdefault(curve, []).append(run)
+            elif curve.steps:
+                few.append(f"#{run.number}")
+        if few:
+            which = f" of {', '.join(few[:8])}{' …' if len(few) > 8 else ''}" if alike else ""
+            notes.append(f"{title}{which} is not drawn: one or two points make no curve. {why} asks for more.")
         for over, label in (("steps", "step"), ("seconds", "seconds of training")):
-            if not alike:
-                continue
-            figure, axes = new_figure()
-            for curve, group in list(alike.items())[:MOST_RUNS]:
-                number = group[0].number
-                axes.plot(
-                    getattr(curve, over), curve.values, color=colour_of(number), linestyle=line_style_of(number),
-                    marker="o" if len(curve.values) <= _FEW_POINTS else None, markersize=3.4,
-                    label=_label(group),
-                )  # fmt: skip
-            axes.set(xlabel=label, ylabel=unit)
-            axes.margins(x=0.02)
-            add_legend(figure, axes)
-            caption = (
-                "One line for runs that share a training." if any(len(group) > 1 for group in alike.values()) else ""
-            )
-            if len(alike) > MOST_RUNS:
-                caption += f" The first {MOST_RUNS} of {len(alike)}."
-            drawings.append(Drawing(f"{quantity}-over-{over}", f"{title}, over {over}", caption.strip(), figure))
-    return drawings
+            if alike:
+                drawings.append(
+                    _draw_curve(alike, f"{quantity}-over-{over}", f"{title}, over {over}", over, label, unit)
+                )
+    return drawings, notes
 
 
-def draw_errors(artifact: Artifact, name: str, title: str) -> Drawing | None:
-    """The relative error of the tensors that quantization changed most."""
+def _draw_curve(alike: dict[Curve, list[Run]], name: str, title: str, over: str, label: str, unit: str) -> Drawing:
+    figure, axes = new_figure()
+    for curve, group in list(alike.items())[:MOST_RUNS]:
+        first = min(group, key=lambda run: run.series)  # by name too, so that no score changes a line's colour
+        axes.plot(
+            getattr(curve, over), curve.values, color=colour_of(first.series), linestyle=line_style_of(first.series),
+            marker=marker_of(first.series) if len(curve.values) <= _FEW_POINTS else None, markersize=3.4,
+            label=_label(first, group),
+        )  # fmt: skip
+    axes.set(xlabel=label, ylabel=unit)
+    axes.margins(x=0.02)
+    add_legend(figure, axes)
+    settle_ticks(figure, axes)
+    caption = "One line for runs that share a training." if any(len(group) > 1 for group in alike.values()) else ""
+    if len(alike) > MOST_RUNS:
+        caption += f" The first {MOST_RUNS} of {len(alike)}."
+    return Drawing(name, title, caption.strip(), figure)
+
+
+def draw_errors(artifact: Artifact, colours: Mapping[str, str], name: str, title: str) -> Drawing | None:
+    """The relative error of the tensors that quantization changed most, in the colours of the treemap."""
     from matplotlib.patches import Patch
 
     finite = [tensor for tensor in artifact.errors or [] if math.isfinite(tensor.error)]
@@ -119,17 +165,20 @@ def draw_errors(artifact: Artifact, name: str, title: str) -> Drawing | None:
     if not shown:
         return None
     figure, axes = new_figure(0.9 + 0.165 * max(len(shown), 6))
-    colours = [LIGHT[_ROLE_COLOURS.get(tensor.role, "series-6")] for tensor in shown]
-    axes.barh(range(len(shown)), [100 * tensor.error for tensor in shown], color=colours, height=0.72)
+    families = [family_of(tensor.name) for tensor in shown]
+    bars = [colours.get(family, REST_TILE) for family in families]
+    axes.barh(range(len(shown)), [100 * tensor.error for tensor in shown], color=bars, height=0.72)
     names = shorten_apart([tensor.name.removesuffix(".weight") for tensor in shown], 30)
     axes.set_yticks(range(len(shown)), names)
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0, labelsize=7.5)
     axes.set_xlabel("root mean square error, % of the tensor's own", loc="right")
-    roles = [role for role in (*_ROLE_COLOURS, "buffer") if any(tensor.role == role for tensor in shown)]
-    handles = [Patch(facecolor=LIGHT[_ROLE_COLOURS.get(role, "series-6")], label=role) for role in roles]
-    figure.legend(handles=handles, loc="outside lower left", ncols=4, handlelength=0.9, handleheight=0.9)
+    handles = [Patch(facecolor=colour, label=family) for family, colour in colours.items() if family in families]
+    if any(family not in colours for family in families):
+        handles.append(Patch(facecolor=REST_TILE, label="others"))
+    figure.legend(handles=handles, loc="outside lower left", ncols=3, handlelength=0.9, handleheight=0.9)
+    settle_ticks(figure, axes)
     exact = sum(1 for tensor in finite if tensor.error == 0)
     caption = f"Trained weights against what the artifact decodes to. {exact} tensors came back exactly"
     if nearly := len(finite) - len(changed) - exact:
@@ -140,47 +189,28 @@ def draw_errors(artifact: Artifact, name: str, title: str) -> Drawing | None:
     return Drawing(name, title, caption, figure)
 
 
-def draw_gains(pair: Pair, number: int) -> list[Drawing]:
-    """What adaptation gains on every document: sorted, and by the document's size."""
-    gains = pair.gains
-    if not len(gains):
-        return []
-    ordered = np.sort(gains)[::-1]
-    share = np.linspace(0, 100, len(ordered)) if len(ordered) > 1 else np.array([50.0])
-    places = np.unique(np.linspace(0, len(ordered) - 1, min(len(ordered), _MOST_STEPS)).astype(int))
+def draw_gains(pairs: list[Pair]) -> Drawing | None:
+    """What adaptation gains on every document, the most helped first: a line for each pair."""
+    pairs = [pair for pair in pairs if len(pair.gains)]
+    if not pairs:
+        return None
     figure, axes = new_figure()
     axes.axhline(0, color=LIGHT["muted"], linewidth=0.8)
-    better, worse = LIGHT["series-1"], LIGHT["series-2"]
-    x, y = share[places], ordered[places]
-    axes.fill_between(x, y, 0, where=y >= 0, interpolate=True, color=better, alpha=0.25, linewidth=0)
-    axes.fill_between(x, y, 0, where=y < 0, interpolate=True, color=worse, alpha=0.35, linewidth=0)
-    axes.plot(x, y, color=better, marker="o" if len(x) == 1 else None)
+    for pair in pairs:
+        ordered = np.sort(pair.gains)[::-1]
+        share = np.linspace(0, 100, len(ordered)) if len(ordered) > 1 else np.array([50.0])
+        places = np.unique(np.linspace(0, len(ordered) - 1, min(len(ordered), _MOST_STEPS)).astype(int))
+        series = pair.adapted.series
+        axes.plot(
+            share[places], ordered[places], color=colour_of(series), linestyle=line_style_of(series),
+            marker=marker_of(series) if len(ordered) <= _FEW_POINTS else None, markersize=3.4,
+            label=f"{pair.adapted.label}, against #{pair.without.number}",
+        )  # fmt: skip
     axes.set(xlabel="documents, % (the most helped first)", ylabel="gain, bits per byte")
-    axes.margins(x=0)
-    said = pair.summary
-    low, high = said["interval"]
-    sorted_gains = Drawing(
-        f"adaptor-{number}-sorted",
-        f"Gain by {pair.adaptor}, document by document",
-        f"#{pair.adapted.number} against #{pair.without.number}: {said['documents_better']} of {said['documents']} "
-        f"documents got better; over all bytes {said['gain_bpb']:+.4f} bits per byte, 95 % interval "
-        f"[{low:+.4f}, {high:+.4f}].",
-        figure,
-    )
-    drawn = np.arange(len(gains))
-    if len(gains) > _MOST_DOTS:
-        drawn = np.random.default_rng(0).choice(len(gains), _MOST_DOTS, replace=False)
-    figure, axes = new_figure()
-    axes.axhline(0, color=LIGHT["muted"], linewidth=0.8)
-    colours = np.where(gains[drawn] >= 0, better, worse)
-    axes.scatter(pair.num_bytes[drawn], gains[drawn], s=13, c=colours.tolist(), alpha=0.65, linewidths=0)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.xaxis.set_minor_formatter(lambda value, _: "")
-    axes.set(xlabel="bytes of the document", ylabel="gain, bits per byte")
-    few = f" A sample of {_MOST_DOTS} documents." if len(drawn) < len(gains) else ""
-    caption = f"Each dot is a document; longer ones leave an adaptor more to learn from.{few}"
-    return [sorted_gains, Drawing(f"adaptor-{number}-by-size", f"Gain by {pair.adaptor}, by size", caption, figure)]
+    axes.margins(x=0.02)
+    add_legend(figure, axes)
+    settle_ticks(figure, axes)
+    return Drawing("adaptation", "Gain document by document", "Below the line a document got worse.", figure)
 
 
 def draw_differences(ablation: Ablation, number: int) -> Drawing | None:
@@ -193,7 +223,7 @@ def draw_differences(ablation: Ablation, number: int) -> Drawing | None:
     for place, row in enumerate(rows):
         bounds = interval_of(row) or (row["difference"], row["difference"])
         sure_better, sure_worse = bounds[1] < 0, bounds[0] > 0
-        colour = LIGHT["series-1"] if sure_better else LIGHT["series-2"] if sure_worse else LIGHT["muted"]
+        colour = LIGHT["good"] if sure_better else LIGHT["bad"] if sure_worse else LIGHT["muted"]
         axes.plot(bounds, [place, place], color=colour, linewidth=2.2, solid_capstyle="round")
         axes.plot(row["difference"], place, "o", color=colour, markersize=6)
     axes.set_yticks(range(len(rows)), shorten_apart([row["name"] for row in rows], 38))
@@ -202,6 +232,7 @@ def draw_differences(ablation: Ablation, number: int) -> Drawing | None:
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0, labelcolor=LIGHT["ink"])
     axes.set_xlabel("final score - the record's, bits per byte", loc="right")  # wider than the axes beside long names
+    settle_ticks(figure, axes)
     caption = "With 95 % intervals. Left of the line is better than the record; grey: the interval has 0 in it."
     return Drawing(f"ablation-{number}", "Differences to the record", caption, figure)
 
@@ -214,11 +245,20 @@ def interval_of(row: dict[str, Any]) -> tuple[float, float] | None:
     return None
 
 
-def _label(group: list[Run]) -> str:
-    first = f"#{group[0].number} {shorten(group[0].name, 40)}"
-    if len(group) == 1:
-        return first
-    return f"{first}, and {', '.join(f'#{run.number}' for run in group[1:6])}{' …' if len(group) > 6 else ''}"
+def _label(first: Run, group: list[Run]) -> str:
+    others = [f"#{run.number}" for run in group if run is not first]
+    if not others:
+        return first.label
+    return f"{first.label}, and {', '.join(others[:5])}{' …' if len(others) > 5 else ''}"
+
+
+def _in_two_lines(text: str) -> str:
+    """A name that is too long for one line, broken at the space nearest to its middle."""
+    spaces = [place for place, letter in enumerate(text) if letter == " "]
+    if len(text) <= _NAME_WIDTH or len(spaces) < 2:  # the first comes after the number
+        return text if len(text) <= _NAME_WIDTH else shorten(text, _NAME_WIDTH + 6)
+    place = min(spaces[1:], key=lambda place: abs(place - len(text) / 2))
+    return "\n".join(shorten(line, _NAME_WIDTH) for line in (text[:place], text[place + 1 :]))
 
 
 def _is_finite(value: Any) -> bool:

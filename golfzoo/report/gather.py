@@ -13,6 +13,7 @@ from typing import Any
 import tomli
 
 from golfzoo.errors import UsageError
+from golfzoo.report.naming import name_apart
 from golfzoo.report.survey import Row, is_run, printable, read_row
 from golfzoo.results import read_object
 
@@ -33,11 +34,14 @@ class Run:
     """One run. What was not there, or could not be read, is empty; `result` is that of a completed run, or {}.
 
     number  its place in the report, from 1
+    series  the number of its colour, from 1: the same in every plot, and given by name, so that no score changes it
+    name    what tells it from the others
     loss    training loss, nats per token
     bpb     validation score, bits per byte
     """
 
     number: int
+    series: int
     name: str
     row: Row
     result: dict[str, Any]
@@ -93,15 +97,17 @@ def gather(arguments: list[str]) -> Gathered:
     """The runs named by folders of runs, globs and folders of ablations. Raises UsageError where there is none."""
     gathered = Gathered()
     names: dict[Path, tuple[Path, str]] = {}  # by the folder's true path, so that none is there twice
+    cells: set[Path] = set()
     for argument in arguments:
         paths = [Path(argument)] if Path(argument).exists() else sorted(map(Path, glob.glob(argument)))
         if not paths:
             raise UsageError(f"{argument}: no such run; give a run's folder, an ablation's, or a glob of them")
         for path in paths:
             if (path / "ablation.json").exists():
-                ablation, cells = _read_ablation(path)
+                ablation, found = _read_ablation(path)
                 gathered.ablations.append(ablation)
-                names |= {folder.resolve(): (folder, name) for folder, name in cells.items()}
+                names |= {folder.resolve(): (folder, name) for folder, name in found.items()}
+                cells |= found.keys()
             elif is_run(path):
                 names.setdefault(path.resolve(), (path, path.resolve().name))
             else:
@@ -112,7 +118,7 @@ def gather(arguments: list[str]) -> Gathered:
         )
     rows = [read_row(folder, name) for folder, name in names.values()]
     rows.sort(key=lambda row: (row.bpb is None, row.bpb or 0.0, row.name, str(row.folder)))
-    gathered.runs = [_read_run(number, row) for number, row in enumerate(rows, start=1)]
+    gathered.runs = _read_runs(rows, cells)
     return gathered
 
 
@@ -170,19 +176,44 @@ def _read_ablation(folder: Path) -> tuple[Ablation, dict[Path, str]]:
     }
 
 
-def _read_run(number: int, row: Row) -> Run:
-    result = read_object(row.folder / "result.json")
+def _read_runs(rows: list[Row], cells: set[Path]) -> list[Run]:
+    """The runs of these rows. Cells keep the names that their ablation gave them, which its table has too, but where
+    another ablation gave the same: there, too, a run is called as its folder is."""
+    read = [_read_record(row.folder) for row in rows]
+    told = name_apart(rows, [tables for tables, _ in read])
+    names = [row.name if row.folder in cells else name for row, name in zip(rows, told, strict=True)]
+    times = Counter(names)
+    names = [
+        name if times[name] == 1 else printable(row.folder.resolve().name)
+        for name, row in zip(names, rows, strict=True)
+    ]
+    order = sorted(range(len(rows)), key=lambda number: (names[number], str(rows[number].folder)))
+    series = {number: place for place, number in enumerate(order, start=1)}
+    return [
+        _read_run(number + 1, series[number], name, row, *record)
+        for number, (name, row, record) in enumerate(zip(names, rows, read, strict=True))
+    ]
+
+
+def _read_record(folder: Path) -> tuple[dict[str, Any], str]:
+    """The tables of a run's record and its text, as far as they can be read."""
     try:
-        text = (row.folder / "record.toml").read_text(errors="replace")
-        tables = tomli.loads(text)
+        text = (folder / "record.toml").read_text(errors="replace")
     except OSError:
-        text, tables = "", {}
+        return {}, ""
+    try:
+        return tomli.loads(text), text
     except (ValueError, RecursionError):
-        tables = {}
+        return {}, text
+
+
+def _read_run(number: int, series: int, name: str, row: Row, tables: dict[str, Any], text: str) -> Run:
+    result = read_object(row.folder / "result.json")
     events = _read_events(row.folder / "metrics.jsonl")
     return Run(
         number=number,
-        name=row.name,
+        series=series,
+        name=name,
         row=row,
         result=result if row.status == "completed" else {},
         error=printable(str(result.get("error", "")))[:300],

@@ -6,13 +6,14 @@ from golfzoo.report.drawing import Drawing, variable_of
 from golfzoo.report.figures import interval_of
 from golfzoo.report.gather import Ablation, Gathered, Run
 from golfzoo.report.markup import Markup, card, element, figure, join, note, section, table
+from golfzoo.report.survey import printable
 
 _BADGES = {"completed": "good", "failed": "bad", "damaged": "bad"}
 
 
 def number_of(run: Run) -> Markup:
     """A run's number, in its colour."""
-    return element("span", run.number, class_="number", style=f"background: var(--{variable_of(run.number)})")
+    return element("span", run.number, class_="number", style=f"background: var(--{variable_of(run.series)})")
 
 
 def key_figures(gathered: Gathered) -> Markup:
@@ -40,32 +41,43 @@ def key_figures(gathered: Gathered) -> Markup:
 
 def show_leaderboard(gathered: Gathered, scores: list[Drawing]) -> Markup:
     """Runs by their final score, the published scores of their records among them."""
-    header = ["run", "final", "against published", "trained", "roundtrip", "bytes", "headroom", "train s", "eval s"]
-    rows = [(_place(run, gathered), _run_row(run)) for run in gathered.runs]
     published = {}
     for run in gathered.runs:
         score = run.published.get("val_bpb")
         if isinstance(score, float):
             key = score, str(run.published.get("source", "")), str(run.published.get("bytes_total", ""))
             published[key] = run.row.record
-    rows += [((1, key[0]), _published_row(*key, record)) for key, record in published.items()]
+    compared = any(run.comparable and isinstance(run.published.get("val_bpb"), float) for run in gathered.completed)
+    rows = [(_place(run, gathered), _run_row(run, compared)) for run in gathered.runs]
+    rows += [((1, key[0]), _published_row(*key, record, compared)) for key, record in published.items()]
     rows.sort(key=lambda row: row[0])
     marked = [place for place, (_, row) in enumerate(rows) if not row[-1]]
+    header = ["run", "final", *(["against published"] if compared else []), "trained", "roundtrip", "bytes"]
+    header += ["headroom", "train s", "eval s", "status"]
+    plots = element("div", *map(figure, scores), class_="grid") if scores else ""
+    return section(
+        "leaderboard", "Leaderboard", note(_said(gathered, bool(published), compared)),
+        card(table(header, [row for _, row in rows], texts=(0, 2) if compared else (0,), marked=marked)), plots,
+    )  # fmt: skip
+
+
+def _said(gathered: Gathered, published: bool, compared: bool) -> str:
+    """What the leaderboard's scores compare with: said here once, and not in every row."""
     said = "Bits per byte; less is better."
-    if any(not run.comparable for run in gathered.completed):
+    apart = [run for run in gathered.completed if not run.comparable]
+    if apart:
+        profiles = " and ".join(sorted({run.row.profile or "unknown" for run in apart}))
+        which = "These runs" if len(apart) == len(gathered.completed) else "Runs"
         said += (
-            " A run under a profile had another model, text or budget than its record: it is not comparable with "
-            "published scores, and stands beside them only for orientation."
+            f" {which} under profile {profiles} had another model, text or budget than their record, and are not "
+            "comparable with published scores"
         )
-    if any(run.comparable for run in gathered.completed) and published:
+        said += ", which stand beside them only for orientation." if published else "."
+    if compared:
         said += " A comparison supposes that a run was scored on the text that the published score was."
     if gathered.runs and not published:
         said += " No record here names a published score."
-    plots = element("div", *map(figure, scores), class_="grid") if scores else ""
-    return section(
-        "leaderboard", "Leaderboard", note(said),
-        card(table([*header, "status"], [row for _, row in rows], texts=(0, 2), marked=marked)), plots,
-    )  # fmt: skip
+    return said
 
 
 def _place(run: Run, gathered: Gathered) -> tuple[int, float]:
@@ -77,10 +89,10 @@ def _place(run: Run, gathered: Gathered) -> tuple[int, float]:
     return (2 if any(other.comparable for other in gathered.completed) else 0), run.row.bpb
 
 
-def _run_row(run: Run) -> list[Any]:
+def _run_row(run: Run, compared: bool) -> list[Any]:
     row, result = run.row, run.result
-    about = f"{row.record or 'unknown record'}, seed {'unknown' if row.seed is None else row.seed}"
-    name = _who(number_of(run), run.name, about, *([run.error] if run.error else []))
+    folder = printable(run.folder.resolve().name)
+    name = _who(number_of(run), run.name, folder if folder != run.name else "", run.error)
     stages = [result.get("stages", {}).get(stage, {}).get("val_bpb") for stage in ("trained", "roundtrip")]
     final = element("strong", f"{row.bpb:.4f}") if row.bpb is not None else "–"
     over = result and not result["bytes"]["fits"]
@@ -88,13 +100,22 @@ def _run_row(run: Run) -> list[Any]:
     seconds = [_figure(value, "{:,.1f}") for value in (row.train_s, row.eval_s)]
     badge = element("span", row.status, class_=f"badge {_BADGES.get(row.status, 'quiet')}")
     shown = [_figure(value, "{:.4f}") for value in stages]
-    return [name, final, _against(run), *shown, size, _figure(row.headroom, "{:,}"), *seconds, badge]
+    return [
+        name,
+        final,
+        *([_against(run)] if compared else []),
+        *shown,
+        size,
+        _figure(row.headroom, "{:,}"),
+        *seconds,
+        badge,
+    ]
 
 
-def _published_row(score: float, source: str, size: str, record: str) -> list[Any]:
+def _published_row(score: float, source: str, size: str, record: str, compared: bool) -> list[Any]:
     name = _who("", "published", record, source)
     num_bytes = f"{int(size):,}" if size.isdecimal() else "–"
-    return [name, element("strong", f"{score:.4f}"), "", "", "", num_bytes, "", "", "", ""]
+    return [name, element("strong", f"{score:.4f}"), *([""] if compared else []), "", "", num_bytes, "", "", "", ""]
 
 
 def _who(number: object, name: str, *about: str) -> Markup:
@@ -108,11 +129,10 @@ def _against(run: Run) -> object:
     if not run.result:
         return "–"
     if not run.comparable:
-        why = element("small", f"profile {run.row.profile}")
-        return element("div", "not comparable with published scores", why, class_="quiet")
+        return element("span", f"profile {run.row.profile}", class_="quiet")
     score = run.published.get("val_bpb")
     if not isinstance(score, float) or run.row.bpb is None:
-        return element("span", run.published.get("source") or "none published", class_="quiet")
+        return element("span", run.published.get("source") or "–", class_="quiet")
     difference = run.row.bpb - score
     return element("b", f"{difference:+.4f}", class_="good" if difference < 0 else "bad")
 

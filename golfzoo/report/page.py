@@ -10,8 +10,8 @@ from golfzoo.report.drawing import PNG_MARK, Drawing, styled, to_png
 from golfzoo.report.gather import Gathered
 from golfzoo.report.markup import Markup, element, join
 from golfzoo.report.style import style_sheet
-from golfzoo.report.treemap import draw_treemap
-from golfzoo.report.weights import weigh
+from golfzoo.report.treemap import draw_treemap, family_colours
+from golfzoo.report.weights import names_in, weigh
 from golfzoo.zoo import Zoo
 
 MARK = "<!-- made by golfzoo report -->"
@@ -42,18 +42,19 @@ def compose(gathered: Gathered, zoo: Zoo) -> tuple[Markup, list[Drawing]]:
     pairs, unpaired = pair_up(runs)
     scores = [drawing for drawing in (figures.draw_scores(runs), figures.draw_sizes(runs)) if drawing]
     differences = [figures.draw_differences(ablation, number) for number, ablation in enumerate(gathered.ablations, 1)]
-    curves = figures.draw_curves(gathered.runs)
+    curves, uncurved = figures.draw_curves(gathered.runs)
+    colours = family_colours(names_in(artifacts))
     treemaps = [
-        draw_treemap(artifact.measured, f"bytes-{number}", sections.names_of(artifact), "")
+        draw_treemap(artifact.measured, colours, f"bytes-{number}", sections.names_of(artifact), "")
         if artifact.measured
         else None
         for number, artifact in enumerate(artifacts, 1)
     ]
     errors = [
-        figures.draw_errors(artifact, f"errors-{number}", sections.names_of(artifact))
+        figures.draw_errors(artifact, colours, f"errors-{number}", sections.names_of(artifact))
         for number, artifact in enumerate(artifacts, 1)
     ]
-    gains = [drawing for number, pair in enumerate(pairs, 1) for drawing in figures.draw_gains(pair, number)]
+    gains = figures.draw_gains(pairs)
     content = join(
         [
             leaderboard.show_leaderboard(gathered, scores),
@@ -61,7 +62,7 @@ def compose(gathered: Gathered, zoo: Zoo) -> tuple[Markup, list[Drawing]]:
                 leaderboard.show_ablation(ablation, drawing, number)
                 for number, (ablation, drawing) in enumerate(zip(gathered.ablations, differences, strict=True), 1)
             ),
-            sections.show_curves(curves),
+            sections.show_curves(curves, uncurved),
             sections.show_bytes(artifacts, treemaps, problems),
             sections.show_errors(artifacts, errors, problems),
             sections.show_adaptation(pairs, gains, unpaired, runs),
@@ -69,7 +70,7 @@ def compose(gathered: Gathered, zoo: Zoo) -> tuple[Markup, list[Drawing]]:
         ],
         "\n",
     )
-    drawn = [*scores, *differences, *curves, *treemaps, *errors, *gains]
+    drawn = [*scores, *differences, *curves, *treemaps, *errors, gains]
     return content, [drawing for drawing in drawn if drawing is not None]
 
 

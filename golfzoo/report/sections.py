@@ -1,5 +1,6 @@
 """The further parts of a report: curves, bytes, quantization, adaptation, and each run's record."""
 
+import math
 import shlex
 from typing import Any
 
@@ -7,15 +8,16 @@ from golfzoo.report.documents import Pair
 from golfzoo.report.drawing import Drawing
 from golfzoo.report.gather import Run, table_of
 from golfzoo.report.leaderboard import number_of
-from golfzoo.report.markup import Markup, details, element, figure, join, note, notes, section, table
+from golfzoo.report.markup import Markup, card, details, element, figure, join, note, notes, section, table
+from golfzoo.report.style import CODE_TILE
 from golfzoo.report.weights import Artifact
 
 
-def show_curves(drawings: list[Drawing]) -> Markup:
+def show_curves(drawings: list[Drawing], left_out: list[str]) -> Markup:
     """Loss and score over steps and over seconds."""
-    if not drawings:
+    if not drawings and not left_out:
         return section("curves", "Training", note("None of these runs has written a curve."))
-    return section("curves", "Training", _grid([figure(drawing) for drawing in drawings]))
+    return section("curves", "Training", notes(left_out), _grid([figure(drawing) for drawing in drawings]))
 
 
 def show_bytes(artifacts: list[Artifact], drawings: list[Drawing | None], problems: list[str]) -> Markup:
@@ -47,11 +49,12 @@ def show_errors(artifacts: list[Artifact], drawings: list[Drawing | None], probl
     return section("quantization", "What quantization changed", said, shown, _grid(cards))
 
 
-def show_adaptation(pairs: list[Pair], drawings: list[Drawing], problems: list[str], runs: list[Run]) -> Markup:
+def show_adaptation(pairs: list[Pair], drawing: Drawing | None, problems: list[str], runs: list[Run]) -> Markup:
     """Gains of documents by test-time adaptation, or what to run to see them."""
     if pairs:
-        cards = [figure(drawing) for drawing in drawings]
-        return section("adaptation", "What adaptation gains", notes(problems), _grid(cards))
+        lead = note("Pairs of runs that differ in their adaptor alone. Gain is in bits per byte; more is better.")
+        plot = _grid([figure(drawing)]) if drawing else ""
+        return section("adaptation", "What adaptation gains", lead, notes(problems), card(_gains(pairs)), plot)
     said: list[object] = ["No two of these runs differ in nothing but their adaptor."]
     if runs:
         adapted = next((run for run in runs if table_of(run.tables, "adaptor")), None)
@@ -63,6 +66,24 @@ def show_adaptation(pairs: list[Pair], drawings: list[Drawing], problems: list[s
         if not adapted:
             said += [" ", element("code", "golfzoo plugins adaptor"), " lists the names."]
     return section("adaptation", "What adaptation gains", note(*said), notes(problems))
+
+
+def _gains(pairs: list[Pair]) -> Markup:
+    header = ["adapted", "against", "adaptor", "gain", "95 % interval", "documents got better"]
+    header += ["gain, shorter half", "gain, longer half"]
+    rows = []
+    for pair in pairs:
+        low, high = pair.summary["interval"]
+        halves = [pair.gain_of_half(longer) for longer in (False, True)]
+        rows.append(
+            [
+                join([number_of(pair.adapted), " ", pair.adapted.name]), f"#{pair.without.number}", pair.adaptor,
+                f"{pair.summary['gain_bpb']:+.4f}", f"{low:+.4f} to {high:+.4f}",
+                f"{pair.summary['documents_better']} of {pair.summary['documents']}",
+                *("–" if math.isnan(gain) else f"{gain:+.4f}" for gain in halves),
+            ]
+        )  # fmt: skip
+    return table(header, rows, texts=(0, 2))
 
 
 def show_records(runs: list[Run]) -> Markup:
@@ -115,11 +136,11 @@ def _rooms(artifact: Artifact) -> list[Markup]:
 def _room(runs: list[Run]) -> Markup:
     size = runs[0].result["bytes"]
     limit = max(size["limit"], size["total"], 1)
-    pieces = [("model", "series-1"), ("code", "series-2")]
+    pieces = [("model", "var(--muted)"), ("code", CODE_TILE)]
     if size["total"] > size["model"] + size["code"]:
-        pieces.append(("tokenizer", "series-3"))
+        pieces.append(("tokenizer", "var(--accent)"))
     bar = [
-        element("span", style=f"width: {100 * size[name] / limit:.3f}%; background: var(--{colour})")
+        element("span", style=f"width: {100 * size[name] / limit:.3f}%; background: {colour}")
         for name, colour in pieces
     ]
     said = ", ".join(f"{name} {size[name]:,}" for name, _ in pieces)

@@ -1,10 +1,12 @@
 """Where the bytes go, as areas: tensors of the artifact by group, and the code by module."""
 
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from golfzoo.report.drawing import Drawing, new_figure
-from golfzoo.report.style import CODE_TILE, LIGHT, TILES
+from golfzoo.report.style import CODE_TILE, LIGHT, REST_TILE, TILES
 
 _WIDTH, _HEIGHT = 100.0, 74.0
 _POINTS_PER_UNIT = 3.2  # the plot is some 325 points wide
@@ -42,28 +44,35 @@ def lay_out(measured: dict[str, Any]) -> list[Tile]:
 
 
 def family_of(name: str) -> str:
-    """The part of the model that a group of tensors belongs to: `blocks.*.attn.proj.weight` -> `blocks attn`."""
-    parts = [part for part in name.split(".") if part != "*"]
+    """The part of the model that a group of tensors belongs to: `blocks.*.attn.proj.weight` -> `blocks attn`. The name
+    of a single tensor, which has a layer's number, belongs to the same."""
+    parts = [part for part in name.split(".") if part != "*" and not part.isdecimal()]
     return " ".join(parts[: max(1, min(2, len(parts) - 2))])
 
 
-def draw_treemap(measured: dict[str, Any], name: str, title: str, caption: str) -> Drawing | None:
-    """The treemap; None where there is nothing to weigh. The largest families have colours of their own."""
+def family_colours(names: Iterable[tuple[str, int]]) -> dict[str, str]:
+    """A colour for each part of the models of a report, given the names of their groups or tensors with their numbers
+    of values: the largest parts have one of their own, by name, in every plot; others are grey."""
+    weights: Counter[str] = Counter()
+    for name, values in names:
+        weights[family_of(name)] += values
+    largest = sorted(weights, key=lambda family: (-weights[family], family))[: len(TILES)]
+    return dict(zip(sorted(largest), TILES, strict=False))
+
+
+def draw_treemap(
+    measured: dict[str, Any], colours: Mapping[str, str], name: str, title: str, caption: str
+) -> Drawing | None:
+    """The treemap; None where there is nothing to weigh. `colours` as family_colours gives them."""
     from matplotlib.patches import Patch, Rectangle
 
     tiles = lay_out(measured)
     if not tiles:
         return None
-    weights: dict[str, int] = {}
+    weights: Counter[str] = Counter()
     for tile in tiles:
-        weights[tile.family] = weights.get(tile.family, 0) + tile.num_bytes
-    named = sorted((family for family in weights if family != "code"), key=lambda family: -weights[family])
-    shown = named[: len(TILES) - 1]
-    values = dict.fromkeys(shown, 0)  # their order is the same under every quantizer, and so are the colours
-    for row in measured["groups"]:
-        if family_of(row["name"]) in values:
-            values[family_of(row["name"])] += row["parameters"]
-    colours = dict(zip(sorted(shown, key=lambda family: -values[family]), TILES, strict=False)) | {"code": CODE_TILE}
+        weights[tile.family] += tile.num_bytes
+    shown = dict(colours) | {"code": CODE_TILE}
     figure, axes = new_figure(3.7)
     axes.set(xlim=(0, _WIDTH), ylim=(_HEIGHT, 0), aspect="auto")
     axes.axis("off")
@@ -71,17 +80,17 @@ def draw_treemap(measured: dict[str, Any], name: str, title: str, caption: str) 
         axes.add_patch(
             Rectangle(
                 (tile.x, tile.y), tile.width, tile.height,
-                facecolor=colours.get(tile.family, TILES[-1]), edgecolor=LIGHT["surface"], linewidth=1.3,
+                facecolor=shown.get(tile.family, REST_TILE), edgecolor=LIGHT["surface"], linewidth=1.3,
             )
         )  # fmt: skip
         _label(axes, tile)
     handles = [
-        Patch(facecolor=colours[family], label=f"{family}  {short(weights[family])}")
-        for family in [*shown, "code"]
+        Patch(facecolor=colour, label=f"{family}  {short(weights[family])}")
+        for family, colour in shown.items()
         if family in weights
     ]
-    if rest := sum(weights[family] for family in named[len(shown) :]):
-        handles.append(Patch(facecolor=TILES[-1], label=f"others  {short(rest)}"))
+    if rest := sum(weight for family, weight in weights.items() if family not in shown):
+        handles.append(Patch(facecolor=REST_TILE, label=f"others  {short(rest)}"))
     figure.legend(handles=handles, loc="outside lower left", ncols=2, handlelength=0.9, handleheight=0.9)
     return Drawing(name, title, caption, figure)
 

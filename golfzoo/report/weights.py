@@ -79,6 +79,15 @@ def _examine(run: Run, zoo: Zoo, problems: list[str]) -> tuple[dict[str, Any] | 
     return measured, errors
 
 
+def names_in(artifacts: list[Artifact]) -> Iterator[tuple[str, int]]:
+    """Names and numbers of values of what the artifacts hold: groups, or tensors where these are not known."""
+    for artifact in artifacts:
+        if artifact.measured:
+            yield from ((row["name"], row["parameters"]) for row in artifact.measured["groups"])
+        else:
+            yield from ((tensor.name, tensor.values) for tensor in artifact.errors or [])
+
+
 def tensor_errors(run: Run, record: Record) -> Iterator[TensorError]:
     """The error of every tensor of a run. Raises RunError or UsageError, naming the file that cannot be used."""
     components, model, _ = sizes.make_untrained(record)

@@ -39,6 +39,7 @@ class Fingerprints:
         parts = {
             "options": {name: self._option(name) for name in row.options},
             "components": {kind: self.record.tables[kind] for kind in used},
+            "targets": {kind: self.record.entries[kind].component.target for kind in used},
             "code": self._code(stage, used),
             "data": {name: self.dataset[name] for name in row.data},
             "after": [self.of(other) for other in row.after],

@@ -4,6 +4,8 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from golfzoo.engine.components import namespace, options_of
 from golfzoo.record import Record
 from golfzoo.running.journal import Journal
@@ -30,7 +32,8 @@ class Loggers:
         for target, (entry, table) in zip(targets, named, strict=True):
             name = entry.component.name
             try:
-                logger = target(namespace(options_of(table)), record=copy.deepcopy(record.tables), folder=folder)
+                with torch.random.fork_rng([]):
+                    logger = target(namespace(options_of(table)), record=copy.deepcopy(record.tables), folder=folder)
             except (Exception, SystemExit) as error:
                 self._failed(name, error)
             else:
@@ -52,7 +55,8 @@ class Loggers:
         for named in list(self.told):
             name, logger = named
             try:
-                getattr(logger, method)(copy.deepcopy(value))
+                with torch.random.fork_rng([]):  # one that draws numbers must not change the training
+                    getattr(logger, method)(copy.deepcopy(value))
             except (Exception, SystemExit) as error:
                 self.told = [other for other in self.told if other is not named]
                 self._failed(name, error)

@@ -4,6 +4,7 @@ The first process writes the files of the run's folder.
 """
 
 import re
+import traceback
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,13 @@ def work(record: Record, folder: Path, world: World, listen: Emit | None = None,
         except (KeyboardInterrupt, Interrupted):
             result["status"] = "interrupted"
             journal.emit({"event": "note", "text": f"interrupted; `golfzoo run --resume {folder}` goes on with it"})
+            raise
+        except RunError as error:
+            if first and error.__cause__ is not None:  # a line for the user, and for who wrote the component the rest
+                trace = "".join(traceback.format_exception(error.__cause__))
+                with suppress(OSError):
+                    (folder / "traceback.txt").write_text(trace)
+            result["error"] = f"{type(error).__name__}: {error}"
             raise
         except RuntimeError as error:
             if world.size > 1 and _LOST.search(str(error)):

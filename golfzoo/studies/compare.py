@@ -24,24 +24,27 @@ _BOOTSTRAP_ROUNDS = 10_000
 
 @dataclass(frozen=True)
 class Group:
-    """Completed runs of one thing. `name` is what the user called it."""
+    """Completed runs of one thing. `name` is what the user called it, `note` what was decided about it for the user."""
 
     name: str
     folders: list[Path]
     results: list[dict[str, Any]]
     environments: list[dict[str, Any]]
+    note: str = ""
 
     def values(self, unit: str) -> list[float]:
         return [result[unit] for result in self.results]
 
 
 def read_group(what: str, runs: Path = Path("runs")) -> Group:
-    """A run's folder, a glob of folders, or the name of a record that has runs under runs/.
+    """A run's folder, a glob of folders, or the name of a record: its runs under runs/, without those of the record
+    with changes, which are most often there as well.
 
     Raises UsageError where there is no completed run, or where their records differ in more than the seed."""
     folders = [Path(what)] if (Path(what) / "result.json").exists() else sorted(map(Path, glob.glob(what)))
     folders = [folder for folder in folders if (folder / "result.json").exists()]
-    if not folders:
+    is_name = not folders
+    if is_name:
         folders = [
             path.parent for path in sorted(runs.glob("*/result.json")) if read_object(path).get("record") == what
         ]
@@ -50,8 +53,52 @@ def read_group(what: str, runs: Path = Path("runs")) -> Group:
         raise UsageError(
             f"{what}: no completed run; give a run's folder, a glob, or the name of a record under {runs}/"
         )
+    kept, note = _of_record(what, kept) if is_name else (kept, "")
     _check_alike(what, kept)
-    return Group(what, kept, [read_result(folder) for folder in kept], [read_environment(folder) for folder in kept])
+    environments = [read_environment(folder) for folder in kept]
+    return Group(what, kept, [read_result(folder) for folder in kept], environments, note)
+
+
+def _of_record(name: str, folders: list[Path]) -> tuple[list[Path], str]:
+    """Of the runs of a record, those of the record as it is: as records/NAME.toml says, or, where that is not there,
+    as most of them have it. The second is what to tell the user of it."""
+    path = Path("records") / f"{name}.toml"
+    options = {folder: _read_options(folder) for folder in folders}
+    unchanged, what = folders, "that are alike, which is most of them"
+    if path.is_file():
+        wanted = {profile: _resolved(path, profile) for profile in {_profile_of(folder) for folder in folders}}
+        unchanged = [folder for folder in folders if options[folder] == wanted[_profile_of(folder)]]
+        what = f"of {path} as it is"
+        if not unchanged:
+            raise UsageError(
+                f"{name}: none of its {len(folders)} completed runs is {what}, they have changes or are older than "
+                "its latest one; name their folders, or a glob of them"
+            )
+    alike: dict[str, list[Path]] = {}
+    for folder in unchanged:
+        alike.setdefault(repr(sorted(options[folder].items())), []).append(folder)
+    largest, *others = sorted(alike.values(), key=len, reverse=True)
+    if others and len(others[0]) == len(largest):
+        return unchanged, ""  # neither is meant more than the other, and _check_alike says in what they differ
+    if len(largest) == len(folders):
+        return folders, ""
+    missing = "" if path.is_file() else f" (there is no {path})"
+    left_out = f"{len(folders) - len(largest)} with changes left out"
+    return largest, f"{name}: {len(largest)} of its {len(folders)} runs: those {what}{missing}; {left_out}"
+
+
+def _resolved(path: Path, profile: str) -> dict[str, str] | None:
+    """The options of a record under a profile; None where it has no such profile."""
+    from golfzoo.record import load_record, profile_names
+    from golfzoo.zoo import discover
+
+    if profile != "none" and profile not in profile_names(str(path)):
+        return None
+    return _options_of(load_record(str(path), discover(), (), profile).to_toml())
+
+
+def _profile_of(folder: Path) -> str:
+    return str(read_object(folder / "result.json").get("profile", "none"))
 
 
 def _check_alike(what: str, folders: list[Path]) -> None:
@@ -72,16 +119,19 @@ def _check_alike(what: str, folders: list[Path]) -> None:
 
 def _read_options(folder: Path) -> dict[str, str]:
     """Every option that a run's results depend on, but for its seed: "table.key" -> value as TOML has it, or nearly."""
-    import tomli
-
     path = folder / "record.toml"
     try:
-        tables = tomli.loads(path.read_text())
+        return _options_of(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: cannot be read, so its run cannot be grouped with others ({error})") from None
+
+
+def _options_of(text: str) -> dict[str, str]:
+    import tomli
+
     return {
         f"{name}.{key}": json.dumps(value, default=str)
-        for name, table in tables.items()
+        for name, table in tomli.loads(text).items()
         if name != "record" and isinstance(table, dict)  # [[loggers]] is none, and no result depends on it
         for key, value in table.items()
         if f"{name}.{key}" not in ("train.seed", *NO_RESULT_DEPENDS_ON)
@@ -144,6 +194,7 @@ def summarize(group: Group) -> dict[str, Any]:
 
     return {
         "name": group.name,
+        "note": group.note,
         "runs": [str(folder) for folder in group.folders],
         "seeds": [result["seed"] for result in group.results],
         "val_loss": spread("val_loss"),

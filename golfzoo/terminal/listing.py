@@ -13,8 +13,8 @@ from golfzoo.zoo import Zoo
 
 def components(zoo: Zoo, kind: str | None, as_json: bool) -> str:
     """Kind, name, distribution, version, file; what is broken comes last, with the reason."""
-    if kind is not None and kind not in KINDS:
-        raise UsageError(f"unknown kind {kind!r}{suggest(kind, KINDS)}")
+    if kind is not None:
+        _check_kind(zoo, kind)
     entries = sorted(
         (entry for entry in zoo.entries.values() if kind in (None, entry.component.kind)),
         key=lambda entry: (list(KINDS).index(entry.component.kind), entry.component.name),
@@ -44,8 +44,7 @@ def components(zoo: Zoo, kind: str | None, as_json: bool) -> str:
 
 def options(zoo: Zoo, kind: str, name: str, as_json: bool) -> str:
     """One component's options: name, type, default, help."""
-    if kind not in KINDS:
-        raise UsageError(f"unknown kind {kind!r}{suggest(kind, KINDS)}")
+    _check_kind(zoo, kind)
     entry = zoo.find(kind, name)
     rows = [
         {"option": option, "type": type_name(field), "default": field.get_default(), "help": field.description or ""}
@@ -57,6 +56,14 @@ def options(zoo: Zoo, kind: str, name: str, as_json: bool) -> str:
     return "\n".join(
         [head, *columns([[row["option"], row["type"], json.dumps(row["default"]), row["help"]] for row in rows])]
     )
+
+
+def _check_kind(zoo: Zoo, kind: str) -> None:
+    if kind in KINDS:
+        return
+    meant = [f"golfzoo plugins {of} {name}" for of, name in sorted(zoo.entries) if name == kind]
+    hint = f"; did you mean: {' or '.join(meant)}" if meant else suggest(kind, KINDS)
+    raise UsageError(f"unknown kind {kind!r}{hint}")
 
 
 def records(zoo: Zoo, folder: Path, as_json: bool) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from golfzoo.engine.describe import describe
+from golfzoo.terminal.prose import say
 from golfzoo.terminal.tables import make_console
 
 
@@ -36,7 +37,7 @@ class Display:
         self.live.stop()
 
     def say(self, text: str) -> None:
-        self.console.print(text, markup=False)
+        say(self.console, text)
 
     def show(self, event: dict[str, Any]) -> None:
         line = describe(event)

@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from golfzoo.terminal.closing import reached
+from golfzoo.terminal.prose import say
 from golfzoo.terminal.tables import make_console, or_unknown, show_table
 from golfzoo.verify.verdict import MEANINGS, Verdict
 
@@ -49,6 +51,8 @@ def show_comparisons(reports: list[dict[str, Any]], as_markdown: bool) -> None:
     else:
         console = make_console()
         show_table(console, "", header, rows, ["nats per token", "bytes", "runs", header[-1]])
+    for note in dict.fromkeys(group["note"] for group in groups if group["note"]):
+        print(note)
     for report in reports:
         for line in _judgement(report):
             print(line)
@@ -120,7 +124,7 @@ def _p_of(row: dict[str, Any]) -> str:
 
 
 def show_result(console: Console, result: dict[str, Any], published: dict[str, Any] | None) -> None:
-    """The table at the end of a run: scores, bytes, seconds."""
+    """The table at the end of a run: scores, bytes, seconds; and what they mean."""
     title = f"{result['record']}, seed {result['seed']}"
     table = Table(title=title, title_justify="left", show_header=False, box=ROUNDED if console.is_terminal else None)
     table.add_column(style="bold")
@@ -143,18 +147,5 @@ def show_result(console: Console, result: dict[str, Any], published: dict[str, A
     for name in ("train", "eval"):
         table.add_row(name, f"{seconds[name]:.1f}", "seconds")
     console.print(table)
-    for note in _comparisons(result, published):
-        console.print(note, markup=False)
-
-
-def _comparisons(result: dict[str, Any], published: dict[str, Any] | None) -> Iterable[str]:
-    """What the score can and cannot be compared with."""
-    if baselines := result["dataset"].get("baseline_bpb"):
-        yield (
-            f"The validation text under general compressors: zlib {baselines['zlib']:.4f}, xz {baselines['xz']:.4f} "
-            "bits per byte."
-        )
-    if result["profile"] != "none":
-        yield f"Profile {result['profile']!r} was laid over the record: not comparable with published scores."
-    elif published and published.get("val_bpb"):
-        yield f"Published: {published['val_bpb']:.4f} bits per byte ({published.get('source', '')})."
+    for line in reached(result, published):
+        say(console, line)

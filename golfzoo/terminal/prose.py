@@ -1,0 +1,33 @@
+"""Sentences on a terminal: broken between words, and never inside a word, which may be a path to be copied."""
+
+import shutil
+import sys
+import textwrap
+from typing import TextIO
+
+import click
+from rich.console import Console
+
+
+def wrapped(text: str, width: int) -> str:
+    """Every line of a text as lines of at most `width`, where its words allow it. Indented lines, which are commands
+    and lists, stay as they are."""
+    lines: list[str] = []
+    for line in text.split("\n"):
+        if len(line) <= width or line.startswith("  "):
+            lines.append(line)
+        else:
+            lines += textwrap.wrap(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines)
+
+
+def tell(text: str, err: bool = False) -> None:
+    """Print sentences: wrapped on a terminal, in a pipe or file as they are, one a line."""
+    stream: TextIO = sys.stderr if err else sys.stdout
+    click.echo(wrapped(text, shutil.get_terminal_size().columns) if stream.isatty() else text, err=err)
+
+
+def say(console: Console, text: str) -> None:
+    """The same on a console, which may be a quiet one."""
+    shown = wrapped(text, console.width) if console.is_terminal else text
+    console.print(shown, markup=False, soft_wrap=True)  # lines that are longer must be copied as one
