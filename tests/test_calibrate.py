@@ -173,7 +173,9 @@ def test_a_large_artifact_is_fitted_on_samples_and_confirmed(monkeypatch):
 
     slow, room = Slow(), 1_000_000
     components = SimpleNamespace(quantizer=Rounding(), compressor=slow, names={"quantizer": "q", "compressor": "c"})
-    setup = SimpleNamespace(components=components, model=Model(None, {"w": "matrix"}, {"w": weight.to("meta")}))
+    plan = SimpleNamespace(train=SimpleNamespace(seed=1))
+    model = Model(None, {"w": "matrix"}, {"w": weight.to("meta")})
+    setup = SimpleNamespace(plan=plan, components=components, model=model)
     events = []
     clock = Clock(WORLD, events.append)
     result = fit_module.quantize(setup, {"w": weight}, {}, room, clock)

@@ -12,8 +12,9 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -157,21 +158,28 @@ def _address_towards(meet_at: str) -> str:
 
 def worker_main(handover: Path, fresh: bool) -> None:
     """One of the processes that run_several started."""
-    from torch.distributed.elastic.multiprocessing.errors import record as report_errors
-
     from golfzoo.engine.distributed import join
     from golfzoo.running.worker import work
     from golfzoo.zoo import discover
 
-    @report_errors
-    def main() -> None:
-        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    try:
         resolved = load_record(str(handover / "record.toml"), discover())
         with join(resolved.tables["train"]["precision"]) as world:
             folder = _agree(handover, resolved, world) if (handover / "start.json").exists() else handover
             work(resolved, folder, world, fresh=fresh)
+    except Exception as error:
+        _report(error)
+        raise
 
-    main()
+
+def _report(error: Exception) -> None:
+    """Tell torch's launcher what went wrong, in the form of its own `record`, which may leave half a file where the
+    launcher ends the process meanwhile; and the launcher then knows nothing of any process."""
+    extra = {"py_callstack": traceback.format_exc(), "timestamp": str(int(time.time()))}
+    message = {"message": f"{type(error).__name__}: {error}", "extraInfo": extra}
+    with suppress(RunError):
+        write_whole(Path(os.environ["TORCHELASTIC_ERROR_FILE"]), json.dumps({"message": message}).encode())
 
 
 def _end_with(launcher: int) -> None:
