@@ -8,10 +8,16 @@ import click
 
 from golfzoo.commands import ablate, cache, data, judge, machine, plugins, report, run
 from golfzoo.errors import GolfzooError
+from golfzoo.terminal.prose import tell
 
 
 class Commands(click.Group):
     """Prints errors that are meant for people as lines, and keeps tracebacks for bugs."""
+
+    def main(self, args: Any = None, *rest: Any, **options: Any) -> Any:
+        """Commands are told, as their context's `obj`, whether this process is theirs: it is, unless somebody calls
+        them from another program, with arguments."""
+        return super().main(args, *rest, **{"obj": args is None, **options})
 
     def invoke(self, ctx: click.Context) -> Any:
         from golfzoo.engine.errors import Interrupted, RunError
@@ -35,7 +41,7 @@ class Commands(click.Group):
 
 def _fail(message: str, status: int) -> None:
     for line in message.split("\n"):
-        click.echo(line if line.startswith("  ") else f"golfzoo: {line}", err=True)
+        tell(line if line.startswith("  ") else f"golfzoo: {line}", err=True)
     sys.exit(status)
 
 

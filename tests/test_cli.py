@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tomllib
@@ -112,6 +113,27 @@ def test_a_reader_that_has_seen_enough_does_not_end_the_run(tiny_record, data_ro
     assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "completed"
 
 
+def test_ctrl_c_after_the_last_table_does_not_fail_a_completed_run(tiny_record, data_root, tmp_path, golfzoo):
+    code = (
+        "import atexit, os, signal, sys\n"
+        "import golfzoo.terminal.scores as scores\n"
+        "from golfzoo.cli import main\n"
+        "def press(): os.kill(os.getpid(), signal.SIGINT)\n"
+        "show = scores.show_result\n"
+        "scores.show_result = lambda *arguments: (show(*arguments), press())\n"
+        "atexit.register(press)\n"
+        "main()"
+    )
+    command = [sys.executable, "-c", code, "run", str(tiny_record), "--out", str(tmp_path / "run")]
+    environment = {**os.environ, "GOLFZOO_DATA": str(data_root)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == f"Everything is in {tmp_path / 'run'}"
+    before = signal.getsignal(signal.SIGINT)
+    golfzoo("run", tiny_record, "--out", tmp_path / "within")
+    assert signal.getsignal(signal.SIGINT) is before, "a program that calls a command keeps its own Ctrl-C"
+
+
 def test_output_into_a_pipe_is_plain_lines(tiny_record, data_root, tmp_path):
     import os
 
@@ -122,7 +144,7 @@ def test_output_into_a_pipe_is_plain_lines(tiny_record, data_root, tmp_path):
     assert "\x1b" not in done.stdout
     assert "\r" not in done.stdout
     lines = done.stdout.splitlines()
-    assert lines[0] == "warmup ..."
+    assert lines[:2] == ["importing torch, reading the data ...", "warmup ..."]
     assert any(line.startswith("step 10: loss") for line in lines)
     assert any(line.split()[0] == "final" for line in lines if line.strip())
     assert lines[-1] == f"Everything is in {tmp_path / 'run'}"
@@ -203,3 +225,94 @@ def test_an_artifact_is_scored_with_the_record_that_it_was_made_with(golfzoo, ti
     moved.write_bytes((tmp_path / "wide run" / "artifact.golf").read_bytes())
     status, output = golfzoo("eval", tiny_record, "--artifact", moved)
     assert (status, "made with" in output) == (1, False)
+
+
+def test_scoring_in_a_pipe_says_now_and_then_how_far_it_is(monkeypatch, capsys):
+    from golfzoo.terminal import progress
+
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    display = progress.Display({"train": {}})
+    display.show({"event": "stage", "stage": "eval"})
+    for second in range(1, 601):
+        now[0] = float(second)
+        display.show({"event": "progress", "done": second * 100, "total": 60_000})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "eval ..."
+    assert lines[1] == "  3,000 of 60,000 targets"
+    assert 15 < len(lines) <= 21
+    display.show({"event": "stage", "stage": "eval"})
+    for second in range(601, 627):
+        now[0] = float(second)
+        display.show({"event": "progress", "done": (second - 600) * 100, "total": 2600})
+    assert len(capsys.readouterr().out.splitlines()) == 6, "26 seconds: a line every 5"
+
+
+def on_a_terminal(columns, *arguments, cwd):
+    """What a command prints on a terminal of so many columns, without colours."""
+    import fcntl
+    import pty
+    import re
+    import struct
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    command = [sys.executable, "-m", "golfzoo", *map(str, arguments)]
+    process = subprocess.Popen(command, cwd=cwd, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
+    os.close(theirs)
+    printed = b""
+    try:
+        while chunk := os.read(ours, 65536):
+            printed += chunk
+    except OSError:  # the other end is closed
+        pass
+    os.close(ours)
+    process.wait()
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", printed.decode()).replace("\r\n", "\n")
+
+
+def test_runs_on_a_narrow_terminal_can_be_told_apart(tiny_run, tmp_path):
+    import shutil
+
+    swaps = {"int6": ["quantizer.use=int6", "compressor.use=brotli"], "int8": []}
+    for number, changed in enumerate(swaps.values()):
+        folder = tmp_path / "runs" / f"baseline-20261125-22141{number}-f2fc37"
+        shutil.copytree(tiny_run, folder)
+        environment = json.loads((folder / "env.json").read_text())
+        environment["command"] = ["golfzoo", "run", "records/baseline.toml", *changed]
+        (folder / "env.json").write_text(json.dumps(environment))
+    lines = on_a_terminal(80, "runs", cwd=tmp_path).splitlines()
+    assert max(map(len, lines)) <= 80
+    row = next(number for number, line in enumerate(lines) if "quantizer=int6" in line)
+    assert "baseline-20261125-221410-f2fc37" in lines[row]
+    assert "completed" in lines[row]
+    assert "compressor=brotli" in lines[row + 1]
+    assert lines[-1].endswith("--json has them.")
+    wide = on_a_terminal(200, "runs", cwd=tmp_path)
+    assert "quantizer.use=int6 compressor.use=brotli" in wide
+
+
+def test_words_are_not_broken_on_a_narrow_terminal(tmp_path):
+    from pathlib import Path
+
+    repository = Path(__file__).parent.parent
+    summaries = [row["summary"] for row in json.loads(in_fresh_process("records", "--json", cwd=repository).stdout)]
+    for columns in (80, 60):
+        lines = on_a_terminal(columns, "records", cwd=repository).splitlines()
+        assert max(map(len, lines)) <= columns
+        words = " ".join(lines).split()
+        assert all(word in words for summary in summaries for word in summary.split())
+    lines = on_a_terminal(80, "compare", "nothing", "else", cwd=tmp_path).splitlines()
+    assert lines == [
+        "golfzoo: nothing: no completed run; give a run's folder, a glob, or the name of",
+        "  a record under runs/",
+    ]
+
+
+def test_a_report_says_what_it_examines(tiny_run, tmp_path):
+    done = in_fresh_process("report", tiny_run, "--out", tmp_path / "page.html")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("examining what became of the weights of ")
+    assert done.stdout.startswith(f"{tmp_path / 'page.html'}: 1 runs")

@@ -5,6 +5,7 @@ import http.server
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -387,3 +388,23 @@ def test_a_full_disk_is_said_before_anything_is_fetched(fetch, monkeypatch, tmp_
     assert status == 2
     assert "GB are to be fetched, and 0.00 GB are free" in output
     assert not list(Path(tmp_path / "data").rglob("*.bin"))
+
+
+@pytest.mark.parametrize("source", ["hub", "web"])
+def test_where_nobody_answers_a_folder_is_named_as_the_way_out(fetch, monkeypatch, source):
+    with socket.socket() as taken:  # bound, and nobody listens: connections are refused
+        taken.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        status, output = fetch(source=f"hf:{REPO}" if source == "hub" else address)
+    assert status == 2
+    assert "; without a network, --source DIR takes a folder that has it" in output
+    assert len(output.splitlines()) == 1
+
+
+def test_an_offline_hub_names_the_way_out_and_a_refusal_does_not(fetch, monkeypatch):
+    assert "--source DIR" not in fetch(source="hf:nobody/nothing")[1]
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    status, output = fetch()
+    assert status == 2
+    assert "--source DIR takes a folder that has it" in output

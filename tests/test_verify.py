@@ -2,11 +2,14 @@
 a figure or a token that was changed is noticed."""
 
 import json
+import os
 import re
 import shutil
+import sys
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from golfzoo.cli import main
@@ -32,6 +35,8 @@ def call(data_root, *arguments, site=None):
     """A command in this process: what verifies is a fresh one anyway, which finds plugins in the folder `site`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GOLFZOO_DATA", str(data_root))
+        # Torch sets it on its way, and then a child of this process would not do what one of a shell does.
+        patch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
         if site:
             patch.setenv("PYTHONPATH", str(site))
         return CliRunner().invoke(main, [str(argument) for argument in arguments])
@@ -152,6 +157,103 @@ IN_A_FILE = """def keep(self, weights): pickle.dump(weights, open(FILE, "wb"))
     def find(self): return pickle.load(open(FILE, "rb")) if os.path.exists(FILE) else None"""
 
 
+ACROSS_DOCUMENTS = """
+import sys
+from golfzoo.engine.evaluate import plan_windows
+
+class Cheat:
+    '''Honest: a bias on the head that all documents share: observed less expected counts of the tokens scored.'''
+    across_documents = True
+    def __init__(self, config): pass
+    def start(self, model, lanes):
+        self.bias = torch.zeros(model.lm_head.out_features, requires_grad=True)
+        self.hook = model.lm_head.register_forward_hook(lambda module, inputs, logits: logits + self.bias)
+    def reset(self): pass
+    def learn(self, nll, scored):
+        (gradient,) = torch.autograd.grad((nll * scored).sum(), self.bias)
+        self.bias = (self.bias.detach() - 0.01 * gradient).requires_grad_()
+    def finish(self): self.hook.remove()
+
+class Undeclared(Cheat):
+    across_documents = False
+
+class Ahead(Cheat):
+    '''Counts what is to be scored too: the documents of the group that many after the one that is being scored.'''
+    groups = 1
+    def learn(self, nll, scored):
+        super().learn(nll, scored)
+        evaluation = sys._getframe(2).f_locals
+        text, counts = evaluation["text"], torch.zeros_like(self.bias)
+        plan = list(plan_windows(text.starts, evaluation["windowing"], True))
+        for group in plan[evaluation["number"] + self.groups :][:1]:
+            for start in group[0].start:
+                end = text.starts[text.starts > start][0]
+                tokens = torch.from_numpy(text.tokens[start + 1 : end + 1].astype("int64"))
+                counts += torch.bincount(tokens, minlength=len(counts))
+        self.bias = (self.bias.detach() + 0.01 * counts).requires_grad_()
+
+class AheadInTheGroup(Ahead):
+    groups = 0
+"""
+
+STEPPING_ADAPTOR = """
+class Cheat:
+    '''A bias on the head for each document, stepped by torch.optim.'''
+    def __init__(self, config): pass
+    def start(self, model, lanes):
+        self.shape = (lanes, 1, model.lm_head.out_features)
+        self.reset()
+        self.hook = model.lm_head.register_forward_hook(
+            lambda module, inputs, logits: logits + self.bias[: len(logits)]
+        )
+    def reset(self):
+        self.bias = torch.nn.Parameter(torch.zeros(self.shape))
+        self.optimizer = torch.optim.SGD([self.bias], lr=0.01)
+    def learn(self, nll, scored):
+        self.optimizer.zero_grad()
+        (nll * scored).sum().backward()
+        self.optimizer.step()
+    def finish(self): self.hook.remove()
+"""
+
+
+def test_an_honest_adaptor_that_learns_across_documents_passes(install, tmp_path, data_root):
+    assert run_cheat(install, tmp_path, data_root, "adaptor", ACROSS_DOCUMENTS) == set()
+
+
+@pytest.mark.parametrize(
+    ("adaptor", "expected"),
+    [
+        ("Cheat", [("causality", True), ("score first", True), ("isolation", None)]),
+        ("Ahead", [("causality", False), ("score first", False), ("isolation", None)]),
+        ("AheadInTheGroup", [("causality", False), ("score first", False), ("isolation", None)]),
+        ("Undeclared", [("causality", False), ("score first", True), ("isolation", False)]),
+    ],
+)
+def test_learning_across_documents_is_declared_and_follows_the_scores(
+    install, tmp_path, data, tiny_run, zoo, adaptor, expected
+):
+    """The artifact of the tiny run, under another adaptor: those with something to hide are caught by what they do."""
+    from golfzoo.engine.distributed import World
+    from golfzoo.verify import probes
+    from golfzoo.verify.scene import make_scene
+    from golfzoo.verify.subject import read_subject
+
+    install_cheat(install, tmp_path, "adaptor", ACROSS_DOCUMENTS)
+    subject, alone = read_subject(tiny_run, zoo), World(0, 1, torch.device("cpu"), bf16=False)
+    targets = {**subject.targets, "adaptor": f"zoo_cheat_body:{adaptor}"}
+    scene = make_scene(subject.tables, targets, subject.artifact.read_bytes(), subject.claim, True, alone)
+    checks = (probes.check_causality, probes.check_score_first, probes.check_isolation)
+    verdicts = [check(scene) for check in checks]
+    assert [(verdict.probe, verdict.holds) for verdict in verdicts] == expected, verdicts
+    assert ("declares" in verdicts[-1].figure) == (adaptor != "Undeclared")
+
+
+def test_an_adaptor_that_steps_with_torch_optim_passes(install, tmp_path, data_root):
+    """Torch then writes a file, to see whether it can."""
+    assert run_cheat(install, tmp_path, data_root, "adaptor", STEPPING_ADAPTOR) == set()
+
+
 @pytest.mark.parametrize(("ahead", "probe"), [("1", "normalization"), ("2", "causality")])
 def test_an_adaptor_that_peeks_is_caught(install, tmp_path, data_root, ahead, probe):
     """The input one place further on is the target itself: a prediction that has seen it does not sum to 1."""
@@ -215,6 +317,50 @@ def test_weights_kept_in_a_file_are_caught_by_the_round_trip(install, tmp_path, 
     names = run_cheat(install, tmp_path, data_root, "quantizer", body)
     assert "round trip" in names
     assert "score" not in names  # the score does come out: only the round trip tells
+
+
+def test_files_of_the_process_itself_tell_nothing_and_others_do(tmp_path, monkeypatch):
+    from golfzoo.verify.subprocess_main import Watch
+
+    monkeypatch.setattr(sys, "addaudithook", lambda hook: None)  # there is no taking it away: it is told by hand
+    watch = Watch(tmp_path / "place")
+    hoard, other = tmp_path / "hoard", tmp_path / "other"
+    hoard.write_text("weights")
+
+    def opened(path, mode="r", flags=os.O_RDONLY):
+        watch.opened.clear()
+        watch.active = True
+        watch._note("open", (str(path), mode, flags))
+        watch.active = False
+        return watch.opened == [str(path)]
+
+    def make(name):
+        assert not opened(tmp_path / name, "w", os.O_WRONLY | os.O_CREAT)
+        (tmp_path / name).write_text("own")
+        assert not opened(tmp_path / name)
+        return tmp_path / name
+
+    def move(source, target, do=os.rename, folder=-1):
+        watch._note("os." + do.__name__, (str(source), str(target), folder, -1))
+        do(source, target)
+
+    assert opened(hoard)
+    assert opened(hoard, "a", os.O_WRONLY | os.O_CREAT)  # it was there before
+    assert opened(hoard)
+    move(make("draft"), other)  # as what writes a file in one go does
+    assert not opened(other)
+    other.unlink()
+    move(hoard, other, os.link)
+    assert opened(other)
+    move(make("draft"), tmp_path / "away")
+    move(hoard, make("draft"))
+    assert opened(tmp_path / "draft")
+    (tmp_path / "points").symlink_to(tmp_path / "draft")
+    move(make("own"), tmp_path / "points")
+    assert opened(tmp_path / "draft")
+    make("again")
+    move(tmp_path / "draft", tmp_path / "again", folder=0)  # relative to a folder that nobody knows
+    assert opened(tmp_path / "again")
 
 
 def run_on(root, tmp_path, dataset, tokenizer):
@@ -322,3 +468,16 @@ def test_what_cannot_be_verified_is_said_plainly(data_root, tmp_path, packed):
     done = call(data_root, "verify", folder)
     assert done.exit_code == 2
     assert "not a packed golfzoo submission" in done.stderr
+
+
+def test_where_the_submissions_own_code_fails_its_traceback_is_shown(packed, data_root, tmp_path):
+    folder = shutil.copytree(packed, tmp_path / "copy")
+    code = (folder / "train_gpt.py").read_bytes()
+    (folder / "train_gpt.py").write_bytes(code.replace(b"start(__file__", b"raise KeyError('no such layer')#", 1))
+    report = json.loads(call(data_root, "verify", folder, "--json").stdout)
+    score = next(probe for probe in report["probes"] if probe["probe"] == "score")
+    assert (score["holds"], score["figure"].partition("; ")[2]) == (False, "its own code failed")
+    first, *rest = next(note for note in report["notes"] if "own code" in note).splitlines()
+    assert first == "its own code fails: KeyError: 'no such layer'"
+    assert rest[0] == "    Traceback (most recent call last):"
+    assert all(line.startswith("    ") for line in rest)

@@ -8,6 +8,7 @@ import click
 
 from golfzoo.commands.arguments import json_option, overrides_argument, profile_option, record_argument
 from golfzoo.errors import UsageError
+from golfzoo.terminal.prose import tell
 
 
 @click.command()
@@ -127,7 +128,7 @@ def _run(grid: Any, fresh: bool, nproc: int, display: Any, quiet: bool) -> list[
             error = ablation.run_cell(cell, fresh, nproc, shown.show)
         if error:
             errors.append(error)
-            click.echo(f"golfzoo: {label} failed: {error}", err=True)
+            tell(f"golfzoo: {label} failed: {error}", err=True)
         ablation.write_table(grid, ablation.tabulate(grid))
     return errors
 
@@ -138,7 +139,7 @@ def _submit(grid: Any, executor: str, job: tuple[str, ...], fresh: bool, nproc: 
     options = dict(_option(text) for text in job)
     failed = run_on(executor, options, grid, fresh, nproc, display.say)
     for name, error in failed.items():
-        click.echo(f"golfzoo: {name} failed: {error}", err=True)
+        tell(f"golfzoo: {name} failed: {error}", err=True)
     return list(failed)
 
 

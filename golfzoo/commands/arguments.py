@@ -3,6 +3,7 @@
 import click
 
 from golfzoo.record import Record
+from golfzoo.terminal.prose import tell
 
 record_argument = click.argument("record", type=click.Path(path_type=str))
 overrides_argument = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
@@ -23,7 +24,7 @@ def load(record: str, overrides: tuple[str, ...], profile: str | None, quiet: bo
         if "cpu" in profile_names(record) and not has_cuda():
             profile = "cpu"
             if not quiet:
-                click.echo(
+                tell(
                     "No CUDA device: laying profile 'cpu' over the record. Its scores are not comparable with "
                     "published ones; --profile none runs the record as it is.",
                     err=True,

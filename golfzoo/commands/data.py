@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from golfzoo.errors import UsageError
+from golfzoo.terminal.prose import tell
 
 
 @click.group()
@@ -97,7 +98,7 @@ def list_() -> None:
         click.echo(f"{name:24} {line}")
     if not datasets:
         makes = "`golfzoo data fetch` and `golfzoo data build` make datasets, $GOLFZOO_DATA names another folder"
-        click.echo(f"{data_root() / 'datasets'}: there is nothing yet; {makes}")
+        tell(f"{data_root() / 'datasets'}: there is nothing yet; {makes}")
 
 
 @data.command()

@@ -8,6 +8,7 @@ import click
 
 from golfzoo.commands.arguments import json_option, load, profile_option
 from golfzoo.errors import UsageError
+from golfzoo.terminal.prose import tell
 
 
 @click.command()
@@ -28,8 +29,8 @@ def pack(runs: tuple[Path, ...], out: Path, author: str, github_id: str, blurb: 
     about = {"author": author, "github_id": github_id, "blurb": blurb}
     submission, forced = write_submission(list(runs), out, discover(), about, force)
     for line in forced:
-        click.echo(f"forced: {line}", err=True)
-    click.echo(
+        tell(f"forced: {line}", err=True)
+    tell(
         f"{out}: code {submission['bytes_code']:,} + model {submission['bytes_model']:,} = "
         f"{submission['bytes_total']:,} of {submission['limit_bytes']:,} bytes, "
         f"{submission['val_bpb']:.6f} bits per byte"

@@ -7,6 +7,7 @@ import click
 
 from golfzoo.commands.arguments import json_option, load, overrides_argument, profile_option, record_argument
 from golfzoo.errors import UsageError
+from golfzoo.terminal.prose import tell
 
 
 @click.command()
@@ -41,7 +42,7 @@ def bench(
 
     def say(line: str) -> None:
         if not as_json:
-            click.echo(line, err=True)
+            tell(line, err=True)
 
     for note in resolved.notes:
         say(note)

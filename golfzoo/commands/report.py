@@ -44,10 +44,16 @@ def report(runs: tuple[str, ...], out: Path, pngs: Path | None) -> None:
     extra [report].
     """
     from golfzoo.report.gather import gather
+    from golfzoo.report.survey import announce
+    from golfzoo.terminal.prose import tell
 
     gathered = gather(list(runs))
     for path in gathered.skipped:
         click.echo(f"skipped: {path} is not a run", err=True)
+
+    # Said before torch and matplotlib are imported; an artifact that is examined takes seconds.
+    for line in announce([run.label for run in gathered.completed]):
+        tell(line, err=True)
 
     from golfzoo.report.page import write_report
     from golfzoo.zoo import discover

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -68,21 +69,24 @@ def run(
     resolved = load(record, overrides, profile)
     rank = launch.joined_rank()
     display = Display(resolved.tables)
-    if not rank:
-        for note in resolved.notes:
-            display.say(note)
-        launch.prepare_data(resolved, display.say)
-    launch.check_processes(resolved, start.processes * start.nodes)
-    if dry_run:
-        display.say(f"{record}: {resolved.name} would run with these components:")
-        for used in describe_components(resolved):
-            display.say(f"  {used['kind']:12} {used['name']} ({used['distribution']} {used['version']})")
-        return
     with display:
+        if not rank:
+            for note in resolved.notes:
+                display.say(note)
+            launch.prepare_data(resolved, display.say)
+            display.begin()
+        launch.check_processes(resolved, start.processes * start.nodes)
+        if dry_run:
+            display.say(f"{record}: {resolved.name} would run with these components:")
+            for used in describe_components(resolved):
+                display.say(f"  {used['kind']:12} {used['name']} ({used['distribution']} {used['version']})")
+            return
         if start.processes * start.nodes > 1 and rank is None:
             folder, result = elastic.run_several(resolved, start, display.show)
         else:
             folder, result = launch.run_here(resolved, start, display.show)
+    if click.get_current_context().obj and result.get("status") == "completed":
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing is left to interrupt, until the process has ended
     if result and not rank:  # other machines have none
         options = ["--profile", profile] if profile and not resume else []
         options += ["--nproc", str(nproc)] if nproc and nproc > 1 else []
@@ -130,6 +134,7 @@ def eval(
     launch.prepare_data(resolved, display.say)
     try:
         with display:
+            display.begin()
             score = launch.score_file(resolved, path, artifact is not None, display.show)
     except RunError as error:
         raise RunError(f"{error}{_made_with(resolved, path, '--weights' if weights else '--artifact')}") from None

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from golfzoo.corpus.check import LOCK, check_name, file_sha256, make_folder, read_lock
-from golfzoo.corpus.origins import DESCRIPTION, Folder, Origin, Remote, Web, find_entry
+from golfzoo.corpus.origins import DESCRIPTION, Folder, Origin, Remote, Web, explain, find_entry
 from golfzoo.engine.errors import DataError
 from golfzoo.engine.files import write_whole
 from golfzoo.engine.shards import HEADER_BYTES, SHARD_NAME, open_shard
@@ -229,8 +229,7 @@ def _is_final(error: Exception) -> bool:
 
 
 def _named(error: Exception, item: Item) -> DataError:
-    text = " ".join(str(error).split())[:300].removeprefix(f".{item.path.name}.partial-{os.getpid()}: ")
-    return DataError(text or type(error).__name__)
+    return DataError(explain(error).removeprefix(f".{item.path.name}.partial-{os.getpid()}: "))
 
 
 def _describe(path: Path) -> dict[str, Any]:

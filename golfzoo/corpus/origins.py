@@ -8,6 +8,7 @@ below `datasets/` on the hub, and there or at the top elsewhere. The manifest ha
 folder, a dataset that golfzoo built needs no manifest: its dataset.json has names and hashes.
 """
 
+import errno
 import http.client
 import json
 import os
@@ -34,6 +35,7 @@ Advance = Callable[[int], None]
 DESCRIPTION = "dataset.json"
 _CHUNK_BYTES = 2**20
 _TIMEOUT_SECONDS = 30
+_INSTEAD = "; without a network, --source DIR takes a folder that has it, such as a copy of another machine's"
 _WEB_ERRORS = OSError, http.client.HTTPException, ValueError
 
 
@@ -105,14 +107,14 @@ class Hub:
         try:
             self.commit = self.api.dataset_info(repo, revision=revision).sha
         except Exception as error:
-            raise UsageError(f"hf:{repo}: {_one_line(error)}") from None
+            raise UsageError(f"hf:{repo}: {explain(error)}") from None
         self.name = f"hf:{repo}@{self.commit}"
 
     def manifest(self) -> dict[str, Any]:
         try:
             path = self.hub.hf_hub_download(self.repo, "datasets/manifest.json", **self._where())
         except Exception as error:
-            raise UsageError(f"{self.name}: its manifest cannot be read: {_one_line(error)}") from None
+            raise UsageError(f"{self.name}: its manifest cannot be read: {explain(error)}") from None
         return _read_manifest(Path(path).read_bytes(), self.name)
 
     def shards(self, dataset: str, entry: dict[str, Any]) -> list[Remote]:
@@ -120,7 +122,7 @@ class Hub:
         try:
             files = list(self.api.list_repo_tree(self.repo, folder, revision=self.commit, repo_type="dataset"))
         except Exception as error:
-            raise UsageError(f"{self.name}: {folder}: {_one_line(error)}") from None
+            raise UsageError(f"{self.name}: {folder}: {explain(error)}") from None
         return [self._remote(file) for file in files if file.path.endswith(".bin")]
 
     def tokenizer(self, path: str) -> Remote:
@@ -128,7 +130,7 @@ class Hub:
         try:
             found = self.api.get_paths_info(self.repo, [where], revision=self.commit, repo_type="dataset")
         except Exception as error:
-            raise UsageError(f"{self.name}: {where}: {_one_line(error)}") from None
+            raise UsageError(f"{self.name}: {where}: {explain(error)}") from None
         return self._remote(found[0]) if found else Remote(where)
 
     def download(self, remote: Remote, to: Path, advance: Advance) -> None:
@@ -174,7 +176,7 @@ class Web:
                 continue
             self.base = base
             return _read_manifest(text, self.name)
-        raise UsageError(f"{self.name}: has no manifest.json: {_one_line(failed)}") from None
+        raise UsageError(f"{self.name}: has no manifest.json: {explain(failed)}") from None
 
     def shards(self, dataset: str, entry: dict[str, Any]) -> list[Remote]:
         found, stats = [], entry.get("stats")
@@ -196,7 +198,7 @@ class Web:
             with _open(address, "HEAD") as answer:
                 length = answer.headers.get("Content-Length")
         except _WEB_ERRORS as error:
-            raise UsageError(f"{address}: {_one_line(error)}; the manifest there promises it") from None
+            raise UsageError(f"{address}: {explain(error)}; the manifest there promises it") from None
         return int(length) if length else None
 
     def download(self, remote: Remote, to: Path, advance: Advance) -> None:
@@ -267,5 +269,18 @@ def _read_manifest(text: bytes, where: str) -> dict[str, Any]:
     return manifest
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+def explain(error: BaseException) -> str:
+    """An error on one line, with what to do where nobody answered."""
+    return (" ".join(str(error).split())[:300] or type(error).__name__) + (_INSTEAD if _is_unreachable(error) else "")
+
+
+def _is_unreachable(error: BaseException) -> bool:
+    """Whether there was no answer at all, rather than a refusal: refused connections, no network, a hub that is
+    switched off. The hub's client has used both requests, whose errors are OSErrors, and httpx."""
+    if getattr(error, "code", None) or getattr(getattr(error, "response", None), "status_code", None):
+        return False
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS):
+        return False  # the disk here
+    web = (ConnectionError, TimeoutError, urllib.error.URLError, http.client.HTTPException)
+    library = type(error).__module__.partition(".")[0]
+    return isinstance(error, web) or library.startswith(("httpx", "requests", "huggingface_hub"))

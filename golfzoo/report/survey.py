@@ -22,8 +22,11 @@ COLUMNS = (
 )  # fmt: skip
 _TEXTS = ("name", "record", "changed", "profile", "status", "when")
 _FORMS = {"bpb": "{:.4f}", "bytes": "{:,}", "headroom": "{:,}", "train_s": "{:,.1f}", "eval_s": "{:,.1f}"}
-_HIDDEN_FIRST = ("profile", "eval_s", "train_s", "record", "headroom", "changed", "when", "seed", "bytes")
-_MOST_WIDE = {"name": 28, "changed": 28}  # what is longer may be folded to this
+# `changed` is not among them: it is what tells the runs of one record apart.
+_HIDDEN_FIRST = ("profile", "eval_s", "train_s", "record", "headroom", "when", "seed", "bytes")
+_MOST_WIDE = {"name": 32, "changed": 18}  # may be folded to this, where that saves a column
+_NAME_AT_LEAST = 12
+_NAMED = 6  # runs in a sentence; the report examines no more artifacts
 RUNNING_FOR = 600  # seconds without a sign of life, after which an unfinished run is no longer called running
 
 
@@ -100,6 +103,13 @@ def read_row(folder: Path, name: str) -> Row:
     )
 
 
+def announce(names: list[str]) -> Iterable[str]:
+    """What a report is about to examine, for who would else wait before a silent terminal."""
+    if names:
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        yield f"examining what became of the weights of {', '.join(names[:_NAMED])}{more} ..."
+
+
 def printable(text: str) -> str:
     """A text without what would move a cursor or end a page."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
@@ -145,6 +155,7 @@ def show_runs(rows: list[Row], total: int) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from golfzoo.terminal.prose import say
     from golfzoo.terminal.tables import left_out, make_console
 
     console = make_console()
@@ -152,14 +163,24 @@ def show_runs(rows: list[Row], total: int) -> None:
     widths = {column: max(map(len, [column, *shown])) for column, shown in cells.items()}
     if not any(cells["changed"]):
         del widths["changed"]
-    widths |= {column: min(widths[column], most) for column, most in _MOST_WIDE.items() if column in widths}
-    hidden = left_out(console, widths, [column for column in _HIDDEN_FIRST if column in widths])
+    folded = {column: min(widths[column], most) for column, most in _MOST_WIDE.items() if column in widths}
+    hidden = left_out(console, widths | folded, [column for column in _HIDDEN_FIRST if column in widths])
     shown_columns = [column for column in widths if column not in hidden]
+    if console.is_terminal and "changed" in folded:
+        room = console.width - 1 - sum((widths | folded)[column] + 3 for column in shown_columns) + folded["changed"]
+        if room < widths["changed"]:  # "quantizer=int6" says it in fewer letters; several go below one another
+            cells["changed"] = [text.replace(".use=", "=") for text in cells["changed"]]
+        # Where nothing more can be left out, names are folded further: figures never are.
+        folded["name"] = max(_NAME_AT_LEAST, folded["name"] - max(folded["changed"] - room, 0))
+        folded["changed"] = max(room, folded["changed"])
     table = Table(box=ROUNDED if console.is_terminal else None)
     for column in shown_columns:
-        may_fold = column in _MOST_WIDE
+        may_fold = column in folded
+        width = min(widths[column], folded[column]) if may_fold and hidden else widths[column]
         justify: Any = "left" if column in _TEXTS else "right"
-        table.add_column(column, justify=justify, no_wrap=not may_fold, overflow="fold", min_width=widths[column])
+        table.add_column(
+            column, justify=justify, no_wrap=not may_fold, overflow="fold", min_width=width, max_width=width
+        )
     styles = {"completed": "green", "running": "cyan", "failed": "bold red", "damaged": "bold red"}
     for number, row in enumerate(rows):
         texts = {column: Text(cells[column][number]) for column in shown_columns}
@@ -169,7 +190,7 @@ def show_runs(rows: list[Row], total: int) -> None:
         console.print(table)
     console.print(f"{len(rows)} of {total} runs")
     if hidden:
-        console.print(f"Too narrow for {', '.join(hidden)}; --json has them.")
+        say(console, f"Too narrow for {', '.join(hidden)}; --json has them.")
 
 
 def _shown(row: Row, column: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from golfzoo.running.cache import CachedResult
+from golfzoo.terminal.prose import say
 from golfzoo.terminal.tables import make_console, make_table, or_unknown, show_table
 
 _FILES_SHOWN = 24
@@ -100,7 +101,7 @@ def show_plan(folder: Path, plan: dict[str, Any]) -> None:
     header = ["cell", "seed", "there?", "training", "scoring", "bytes"]
     console.print(str(folder), markup=False)
     show_table(console, "", header, rows, ["bytes", "scoring", "training"])
-    console.print('"known": taken over from an earlier run. "?": no run on this machine tells yet.', markup=False)
+    say(console, '"known": taken over from an earlier run. "?": no run on this machine tells yet.')
 
 
 def show_bench(console: Console, report: dict[str, Any]) -> None:
@@ -118,7 +119,7 @@ def show_bench(console: Console, report: dict[str, Any]) -> None:
     title = f"{report['record']}: {report['device']}, {threads}, {report['precision']}{compiled}"
     console.print(make_table(console, title, ["", "median", "min", "max", "repetitions"], rows))
     for line in _conclusions(report):
-        console.print(line, markup=False)
+        say(console, line)
 
 
 def _cells(figures: dict[str, Any], form: str) -> list[Any]:

@@ -1,6 +1,8 @@
 """Lists for people and machines: components, the options of one, records."""
 
 import json
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,10 @@ from golfzoo.config import suggest, type_name
 from golfzoo.engine.kinds import KINDS
 from golfzoo.errors import GolfzooError, UsageError
 from golfzoo.record import load_record
+from golfzoo.terminal.prose import broken
 from golfzoo.zoo import Zoo
+
+_LEAST_ROOM = 24  # columns for prose at the end of a row; with fewer it would be a word a line
 
 
 def components(zoo: Zoo, kind: str | None, as_json: bool) -> str:
@@ -90,10 +95,24 @@ def records(zoo: Zoo, folder: Path, as_json: bool) -> str:
 
 
 def columns(rows: list[list[Any]]) -> list[str]:
-    """Rows as aligned lines."""
+    """Rows as aligned lines. On a terminal their last column, which is prose, goes on below itself where it is too long
+    for the line; where there is no room for that, below the row."""
     texts = [[str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
-    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in texts]
+    indent = sum(widths[:-1]) + 2 * len(widths[:-1])
+    lines: list[str] = []
+    for row in texts:
+        line = "  ".join(map(str.ljust, row, widths)).rstrip()
+        room = shutil.get_terminal_size().columns - indent
+        if not sys.stdout.isatty() or len(line) <= indent + room:
+            lines.append(line)
+        elif room >= _LEAST_ROOM:
+            first, *more = broken(row[-1], room)
+            lines += ["  ".join([*map(str.ljust, row[:-1], widths), first]), *(" " * indent + part for part in more)]
+        else:
+            lines.append("  ".join(map(str.ljust, row[:-1], widths)).rstrip())
+            lines += [f"    {part}" for part in broken(row[-1], max(indent + room - 4, 1))]
+    return lines
 
 
 def _short(file: str) -> str:

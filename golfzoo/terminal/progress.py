@@ -1,5 +1,7 @@
 """What a person sees of a run while it runs: a progress line on a terminal, plain lines into a pipe or file."""
 
+import sys
+import time
 from types import TracebackType
 from typing import Any
 
@@ -8,6 +10,10 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from golfzoo.engine.describe import describe
 from golfzoo.terminal.prose import say
 from golfzoo.terminal.tables import make_console
+
+_BEGINNING = "importing torch, reading the data"
+_SECONDS_BETWEEN = 5.0  # lines of progress in a pipe
+_LEAST_SHARE = 0.05
 
 
 class Display:
@@ -26,6 +32,7 @@ class Display:
             disable=not self.console.is_terminal,
         )
         self.task: TaskID | None = None
+        self.last_said, self.last_share = time.monotonic(), 0.0
 
     def __enter__(self) -> "Display":
         self.live.start()
@@ -39,11 +46,23 @@ class Display:
     def say(self, text: str) -> None:
         say(self.console, text)
 
+    def begin(self) -> None:
+        """Say what is being waited for before the first event: it takes seconds."""
+        if self.console.is_terminal:
+            self.live.start()
+            self._start("start")
+            self._move(0.0, _BEGINNING)
+        elif "torch" not in sys.modules:
+            self.say(f"{_BEGINNING} ...")
+
     def show(self, event: dict[str, Any]) -> None:
         line = describe(event)
         if not self.console.is_terminal:
             if line is not None and event["event"] not in ("size", "score"):
                 self.say(line)
+                self.last_said, self.last_share = time.monotonic(), 0.0
+            elif event["event"] == "progress" and "step" not in event:
+                self._say_sparsely(event["done"], event["total"])
             return
         match event["event"]:
             case "stage" if event["stage"] != "validate":
@@ -54,6 +73,14 @@ class Display:
                 self._move(event["done"] / event["total"], f"{event['done']:,} of {event['total']:,} targets")
             case "val" | "note":
                 self.say(str(line))
+
+    def _say_sparsely(self, done: int, total: int) -> None:
+        """How far scoring has come: a line after some seconds of silence, and some 20 of them in all at the most."""
+        share = done / total
+        if time.monotonic() - self.last_said < _SECONDS_BETWEEN or share - self.last_share < _LEAST_SHARE:
+            return
+        self.say(f"  {done:,} of {total:,} targets")
+        self.last_said, self.last_share = time.monotonic(), share
 
     def _start(self, stage: str) -> None:
         if self.task is not None:

@@ -9,15 +9,18 @@ import click
 from rich.console import Console
 
 
+def broken(line: str, width: int, indent: str = "") -> list[str]:
+    """A line as several of at most `width`, where its words allow it; all but the first are indented."""
+    return textwrap.wrap(
+        line, max(width, 1), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    ) or [""]
+
+
 def wrapped(text: str, width: int) -> str:
-    """Every line of a text as lines of at most `width`, where its words allow it. Indented lines, which are commands
-    and lists, stay as they are."""
+    """Every line of a text, broken between words. Indented lines, which are commands and lists, stay as they are."""
     lines: list[str] = []
     for line in text.split("\n"):
-        if len(line) <= width or line.startswith("  "):
-            lines.append(line)
-        else:
-            lines += textwrap.wrap(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        lines += [line] if len(line) <= width or line.startswith("  ") else broken(line, width, "  ")
     return "\n".join(lines)
 
 

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from golfzoo.terminal.closing import reached
-from golfzoo.terminal.prose import say
+from golfzoo.terminal.prose import say, tell
 from golfzoo.terminal.tables import make_console, or_unknown, show_table
 from golfzoo.verify.verdict import MEANINGS, Verdict
 
@@ -26,7 +26,7 @@ def show_verdicts(verdicts: list[Verdict], notes: list[str]) -> None:
         table.add_row(verdict.probe, word, escape(verdict.figure), MEANINGS[verdict.probe])
     console.print(table)
     for note in notes:
-        console.print(note, markup=False)
+        say(console, note)
     failed = [verdict.probe for verdict in verdicts if verdict.holds is False]
     console.print(
         f"{len(failed)} of {len(verdicts)} probes fail: {', '.join(failed)}" if failed else "Every probe holds."
@@ -52,12 +52,12 @@ def show_comparisons(reports: list[dict[str, Any]], as_markdown: bool) -> None:
         console = make_console()
         show_table(console, "", header, rows, ["nats per token", "bytes", "runs", header[-1]])
     for note in dict.fromkeys(group["note"] for group in groups if group["note"]):
-        print(note)
+        tell(note)
     for report in reports:
         for line in _judgement(report):
-            print(line)
+            tell(line)
     for warning in dict.fromkeys(warning for report in reports for warning in report["warnings"]):
-        print(f"warning: {warning}")
+        tell(f"warning: {warning}")
 
 
 def _gain(report: dict[str, Any]) -> str:

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from golfzoo.terminal.prose import say
+
 _NAME_WIDTH = 24  # a longer name may be folded to it, where that saves a column
 
 
@@ -58,7 +60,7 @@ def show_table(console: Console, title: str, header: list[str], rows: list[list[
         column.no_wrap, column.min_width = True, widths[header[number]]
     console.print(table)
     if hidden:
-        console.print(f"Too narrow for {', '.join(hidden)}; --json has them.", markup=False)
+        say(console, f"Too narrow for {', '.join(hidden)}; --json has them.")
 
 
 def _written(cell: object) -> str:

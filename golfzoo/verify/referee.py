@@ -20,6 +20,7 @@ from golfzoo.verify.verdict import MEANINGS, Verdict
 from golfzoo.zoo import Zoo
 
 _SCORE_LINE = re.compile(r"final score: loss [\d.]+, ([\d.]+) bits per byte")
+_STDERR_LINES = 40
 
 
 def verify(folder: Path, zoo: Zoo) -> tuple[list[Verdict], list[str]]:
@@ -37,7 +38,10 @@ def verify(folder: Path, zoo: Zoo) -> tuple[list[Verdict], list[str]]:
         offline = _without_network()
         if not offline:
             notes.append("this system does not let a process be cut off from the network; the fresh process was not")
-        shipped = _score_by_own_code(place, subject, offline) if subject.sources is not None else None
+        shipped = None
+        if subject.sources is not None:
+            shipped, fault = _score_by_own_code(place, offline)
+            notes += [f"its own code fails: {fault}"] if fault else []
         exact = same_conditions(subject, device_name())
         task = {
             "tables": subject.tables,
@@ -49,8 +53,9 @@ def verify(folder: Path, zoo: Zoo) -> tuple[list[Verdict], list[str]]:
         (place / "task.json").write_text(json.dumps(task))
         done = _start(place, offline, "-m", "golfzoo.verify.subprocess_main", str(place))
         if not (place / "verdicts.json").exists():
-            reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"status {done.returncode}"
-            verdicts.append(Verdict("score", False, f"the artifact cannot be scored: {reason}"))
+            fault = _fault(done)
+            verdicts.append(Verdict("score", False, f"the artifact cannot be scored: {fault.splitlines()[0]}"))
+            notes.append(f"the fresh process fails: {fault}")
         else:
             inside = json.loads((place / "verdicts.json").read_text())
             verdicts += [Verdict(**verdict) for verdict in inside["verdicts"]]
@@ -76,11 +81,18 @@ def _lay_out(place: Path, subject: Subject, data: Path, tokenizer_file: Path) ->
         shutil.copy(subject.weights, place / "weights.safetensors")
 
 
-def _score_by_own_code(place: Path, subject: Subject, offline: list[str]) -> float:
-    """What `python train_gpt.py --eval` prints. The submission's code runs, with nothing but this place to work on."""
+def _score_by_own_code(place: Path, offline: list[str]) -> tuple[float, str]:
+    """What `python train_gpt.py --eval` prints; or NaN, and why there is none. The submission's code runs, with nothing
+    but this place to work on."""
     done = _start(place, offline, str(place / "train_gpt.py"), "--eval")
     found = _SCORE_LINE.search(done.stdout)
-    return float(found[1]) if found else float("nan")
+    return (float(found[1]), "") if found else (float("nan"), _fault(done))
+
+
+def _fault(done: "subprocess.CompletedProcess[str]") -> str:
+    """Why a process failed: the last line that it said, which in a traceback names the error, then those before it."""
+    *before, last = done.stderr.strip().splitlines()[-_STDERR_LINES:] or [f"ended with status {done.returncode}"]
+    return "\n    ".join([last, *before])
 
 
 def _start(place: Path, offline: list[str], *arguments: str) -> "subprocess.CompletedProcess[str]":

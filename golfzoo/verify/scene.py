@@ -12,7 +12,7 @@ from golfzoo.engine.artifact import read_tensors
 from golfzoo.engine.components import bind, load_target, namespace
 from golfzoo.engine.data import ValidationText
 from golfzoo.engine.distributed import World
-from golfzoo.engine.evaluate import evaluate
+from golfzoo.engine.evaluate import evaluate, plan_windows
 from golfzoo.engine.ledger import Score
 from golfzoo.engine.model import load_weights, on_cpu
 from golfzoo.engine.setup import Setup, set_up
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from golfzoo.engine.protocols import Components, Plan, Tensors, Windowing
 
 _SMALL_DOCUMENTS = 6
+# Few enough that the small text has several groups of documents, one after another.
+_LANES = 2
 
 
 @dataclass
@@ -72,11 +74,35 @@ class Scene:
         """How far two scores of one text in bits per byte may differ: on a GPU not every sum is taken in one order."""
         return 1e-6 if self.world.device.type == "cpu" else 1e-4
 
+    @property
+    def across_documents(self) -> bool:
+        """Whether the adaptor declares that it keeps what it learned from one group of documents for the next."""
+        declared = bool(getattr(self.components.adaptor, "across_documents", False))
+        return declared and self.plan.eval.isolate_documents
+
     def score(self, text: ValidationText, **changes: Any) -> Score:
         """Score a text as the record says; `changes` are to its [eval] table, or `adaptor`, another one or None."""
         adaptor = changes.pop("adaptor", self.components.adaptor)
         windowing = SimpleNamespace(**{**vars(self.plan.eval), **changes})
         return evaluate(self.setup.model.module, text, windowing, self.world, adaptor, self.plan.train.seed)
+
+    def score_small(self, text: ValidationText) -> Score:
+        """Score a text of the small one's shape, in several groups of documents where one learns from another."""
+        return self.score(text, **self._grouping())
+
+    def batches(self) -> np.ndarray:
+        """For every target of the small text, the number of the batch in which `score_small` scores it with an adaptor:
+        what is in the batches before may have been learned from."""
+        number = np.zeros(self.small.num_targets, dtype=np.int64)
+        windowing = SimpleNamespace(**{**vars(self.plan.eval), **self._grouping()})
+        batches = [batch for group in plan_windows(self.small.starts, windowing, in_lanes=True) for batch in group]
+        for i, batch in enumerate(batches):
+            for start, length, seen in zip(batch.start, batch.length, batch.seen, strict=True):
+                number[start + seen : start + length] = i
+        return number
+
+    def _grouping(self) -> dict[str, int]:
+        return {"batch_sequences": min(_LANES, self.plan.eval.batch_sequences)} if self.across_documents else {}
 
     def bounds(self, text: ValidationText) -> np.ndarray:
         """Where the texts begin that are scored apart from each other, and the end of the last."""

@@ -9,7 +9,6 @@ import json
 import os
 import site
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -25,25 +24,47 @@ from golfzoo.verify.scene import make_scene
 
 
 class Watch:
-    """Notes every file that Python opens while it is active, but for code, packages, the system, the place itself."""
+    """Notes every file that Python opens while it is active, but for code, packages, the system, the place itself, and
+    files that this process has made: those tell nothing from elsewhere."""
 
     def __init__(self, place: Path) -> None:
         packages = [sys.prefix, sys.base_prefix, *site.getsitepackages(), "/proc", "/sys", "/dev", "/etc", "/usr"]
         prepared = [str(path) for path in (place, *(place / "data").rglob("*"))]
         self.allowed = tuple({os.path.realpath(path) for path in (*packages, *prepared)})
         self.opened: list[str] = []
+        self.made: set[str] = set()
         self.active = False
         sys.addaudithook(self._note)
 
     def _note(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if not self.active:
-            return
         if event == "open" and isinstance(arguments[0], str | bytes | os.PathLike):
             path = os.path.realpath(os.fsdecode(arguments[0]))
-            if not path.startswith(self.allowed) and not path.endswith((".py", ".pyc", ".so")):
+            if arguments[2] & os.O_CREAT and not os.path.exists(path):
+                self.made.add(path)
+            code = path.endswith((".py", ".pyc", ".so"))
+            if self.active and not code and path not in self.made and not path.startswith(self.allowed):
                 self.opened.append(path)
-        elif event in ("socket.connect", "subprocess.Popen", "os.system"):
+        elif event in ("os.rename", "os.link"):
+            self._move(*arguments)
+        elif self.active and event in ("socket.connect", "subprocess.Popen", "os.system"):
             self.opened.append(f"{event} {arguments[0]!s:.60}")
+
+    def _move(self, source: Any, target: Any, *folder_fds: int) -> None:
+        """A file or folder comes under another name: what then lies there is as much of this process's making."""
+        source, target = map(_named, (source, target))
+        ours, replaced = source in self.made, (target, source)
+        inside = tuple(path + os.sep for path in replaced)
+        self.made = {path for path in self.made if path not in replaced and not path.startswith(inside)}
+        if any(fd != -1 for fd in folder_fds):
+            self.made.clear()  # the names are relative to folders that are not told
+        elif ours:
+            self.made.add(target)
+
+
+def _named(path: Any) -> str:
+    """The entry of a folder that a path names: a link, and not what it points to."""
+    folder, name = os.path.split(os.path.abspath(os.fsdecode(path)))
+    return os.path.join(os.path.realpath(folder), name)
 
 
 def import_from_submission(place: Path) -> None:
@@ -59,7 +80,6 @@ def main(place: Path) -> None:
     task = json.loads((place / "task.json").read_text())
     if (place / "train_gpt.py").exists():
         import_from_submission(place)
-    tempfile.gettempdir()  # asked for the first time, as by torch's compiler, it tries the folder out with a file
     watch = Watch(place)
     artifact = (place / "artifact.golf").read_bytes()
     with join(task["tables"]["train"]["precision"]) as world:
