@@ -169,6 +169,7 @@ def test_a_failed_cell_does_not_stop_the_others(here, golfzoo):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_an_interrupted_grid_goes_on(here, data_root, golfzoo):
     command = [sys.executable, "-m", "golfzoo", *GRID, "train.iterations=150", "train.checkpoint_seconds=0.05"]
     environment = {**os.environ, "GOLFZOO_DATA": str(data_root)}
@@ -186,6 +187,7 @@ def test_an_interrupted_grid_goes_on(here, data_root, golfzoo):
     assert output.count("train: taken over from") == 3
 
 
+@pytest.mark.slow
 def test_cells_as_jobs(here, golfzoo):
     """Through submitit's own local executor: two trainings, so two jobs, each with the cells that share one."""
     status, output = golfzoo(

@@ -12,6 +12,8 @@ from golfzoo.engine.model import Objective
 from golfzoo_gpt import GPTConfig
 from golfzoo_gpt.model import GPT
 
+pytestmark = pytest.mark.slow
+
 LAYERS = 3
 
 

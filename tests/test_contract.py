@@ -1193,7 +1193,7 @@ def test_verify_lets_an_honest_stranger_pass(exam, monkeypatch):
     "after",
     [
         broken(LATE, "3.9 nats for 6.1, targets read at positions 40 to 62 of a window: every probe holds", "late"),
-        broken(NEXT_ROW, "1.2 nats for 6.1, targets read in the next window of a batch: every probe holds", "next row"),
+        pytest.param(NEXT_ROW, id="next row"),
     ],
 )
 def test_verify_finds_a_peek(exam, monkeypatch, after):

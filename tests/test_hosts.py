@@ -13,6 +13,8 @@ import pytest
 
 from conftest import TINY_RECORD
 
+pytestmark = pytest.mark.slow
+
 A, B = "10.77.0.1", "10.77.0.2"
 SPACE = {name: f"golfzoo-{os.getpid()}-{name}" for name in "ab"}  # of this session: others may run at the same time
 RUN = ["run", "tiny.toml", "adaptor.use=none", "--fresh", "--nnodes", "2", "--rdzv-endpoint", f"{A}:29555"]

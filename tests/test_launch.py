@@ -88,6 +88,7 @@ def test_under_torchrun_it_joins(pair, data_root):
     assert done.stdout.count("Everything is in joined") == 1
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_is_named_and_the_run_resumes(pair, data_root):
     """kill -9 on the second of two: the first stops within seconds, and the run goes on to the same bits."""
     arguments = ["train.iterations=100", "train.checkpoint_seconds=0.05", "adaptor.use=none", "--fresh", "--nproc", "2"]
@@ -115,6 +116,7 @@ def test_a_process_that_is_killed_is_named_and_the_run_resumes(pair, data_root):
         assert (pair / "killed" / name).read_bytes() == (pair / "whole" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_where_one_process_s_checkpoints_are_gone_nothing_begins_again(pair, data_root):
     """As when a machine was replaced, or its files are cut short: it stops, says which process, and removes nothing."""
     arguments = ["train.iterations=200", "train.checkpoint_seconds=0.05", "adaptor.use=none", "--fresh", "--nproc", "2"]
@@ -144,6 +146,7 @@ def test_where_one_process_s_checkpoints_are_gone_nothing_begins_again(pair, dat
     assert {path.name: path.read_bytes() for path in folder.glob("*.rank-0*")} == before
 
 
+@pytest.mark.slow
 def test_killed_with_its_launcher_no_process_stays_behind(pair, data_root):
     command = [sys.executable, "-m", "golfzoo", "run", "tiny.toml", "--fresh", "--nproc", "2", "--out", "orphans"]
     environment = {**os.environ, "GOLFZOO_DATA": str(data_root)}

@@ -85,6 +85,7 @@ def assert_same(folder, left_alone):
     assert not list((folder / "checkpoints").glob("*"))
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_and_resumed_it_ends_the_same(start, left_alone, tmp_path, capsys):
     """A run is killed and resumed until it is through, and then the next one, until there were enough kills."""
     plain, seconds = left_alone
