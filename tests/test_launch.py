@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from golfzoo.running import elastic
+
 
 def golfzoo(folder, data_root, *arguments, launcher=("-m", "golfzoo")):
     return subprocess.run(
@@ -86,6 +88,20 @@ def test_under_torchrun_it_joins(pair, data_root):
     (joined, _), (two, _) = read(pair, "joined"), read(pair, 2)
     assert joined["stages"] == two["stages"]
     assert done.stdout.count("Everything is in joined") == 1
+
+
+def test_the_process_that_was_killed_is_named_not_the_one_that_noticed():
+    """Both fail in one second, and torch's launcher tells no more of their order."""
+    from types import SimpleNamespace as Failure
+
+    lost = {"message": "RunError: lost the connection to another process at 127.0.0.1: it has died, or its machine has"}
+    failures = {
+        0: Failure(message=lost, timestamp=100),
+        1: Failure(message="Signal 9 (SIGKILL) received by PID 7", timestamp=100),
+        2: Failure(message={"message": "RunError: later"}, timestamp=101),
+    }
+    assert elastic.cause_of(failures) == (1, "Signal 9 (SIGKILL) received by PID 7")
+    assert elastic.cause_of({0: failures[0]}) == (0, lost["message"])
 
 
 @pytest.mark.slow

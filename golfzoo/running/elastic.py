@@ -75,13 +75,26 @@ def run_several(record: Record, start: Start, listen: Emit) -> tuple[Path, dict[
         except SignalException as stopped:
             raise Interrupted(int(stopped.sigval)) from None
         except ChildFailedError as error:
-            rank, failure = error.get_first_failure()
-            message = failure.message["message"] if isinstance(failure.message, dict) else failure.message
+            rank, message = cause_of(error.failures)
             if alone:
                 _leave_result(handover, record, f"process {rank} failed: {message}")
             raise RunError(f"process {rank} failed: {message}\n  its output is under {handover / 'ranks'}") from None
     folder = handover if alone else Path((handover / "folder").read_text())
     return folder, json.loads((folder / "result.json").read_text()) if (folder / "result.json").exists() else {}
+
+
+def cause_of(failures: dict[int, Any]) -> tuple[int, str]:
+    """The rank of the process that failed first, and its message. Of those that failed within one second torch knows
+    no order; one that only lost its connection to another cannot have been the first."""
+    from golfzoo.running.worker import LOST
+
+    told = [
+        (LOST in (message := str(failure.message["message"] if isinstance(failure.message, dict) else failure.message)),
+         failure.timestamp, rank, message)
+        for rank, failure in failures.items()
+    ]  # fmt: skip
+    *_, rank, message = min(told)
+    return rank, message
 
 
 def _leave_result(folder: Path, record: Record, error: str) -> None:

@@ -4,6 +4,7 @@ The first process writes the files of the run's folder.
 """
 
 import re
+import sys
 import traceback
 from contextlib import suppress
 from pathlib import Path
@@ -33,6 +34,9 @@ from golfzoo.running.loggers import Loggers
 from golfzoo.running.signals import Stop
 from golfzoo.shipping.code import code_hashes, pack_code, shipped_modules
 from golfzoo.shipping.sources import check_imported
+
+LOST = "lost the connection to another process"
+"""How the error of a process begins that only noticed that another had died."""
 
 # How gloo and NCCL say that another process is gone.
 _LOST = re.compile("Connection (closed|reset) by peer|Broken pipe|ncclRemoteError|Socket Timeout")
@@ -90,20 +94,17 @@ def work(record: Record, folder: Path, world: World, listen: Emit | None = None,
                 trace = "".join(traceback.format_exception(error.__cause__))
                 with suppress(OSError):
                     (folder / "traceback.txt").write_text(trace)
-            result["error"] = f"{type(error).__name__}: {error}"
             raise
         except RuntimeError as error:
             if world.size > 1 and _LOST.search(str(error)):
                 address = re.search(r"\[([\d.a-f:]+)\]:\d+", str(error))
                 where = f" at {address[1]}" if address else ""
-                result["error"] = f"lost the connection to another process{where}: it has died, or its machine has"
-                raise RunError(result["error"]) from None
-            result["error"] = f"{type(error).__name__}: {error}"
-            raise
-        except BaseException as error:
-            result["error"] = f"{type(error).__name__}: {error}"
+                raise RunError(f"{LOST}{where}: it has died, or its machine has") from None
             raise
         finally:
+            if result["status"] == "failed":
+                raised = sys.exception()
+                result["error"] = f"{type(raised).__name__}: {raised}"
             if first:
                 with suppress(RunError):  # a full disk must not hide the error that filled it
                     write_json(folder / "result.json", result)
