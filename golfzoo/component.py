@@ -26,6 +26,7 @@ class Component:
              kind, with a plain namespace that holds the config's values.
     summary  one line for `golfzoo plugins`
     extra    the extra of its distribution that its body needs, where it needs one
+    part_of  the architecture that it is a piece of; of a part, and of nothing else
     small    options that make it small enough for a CPU: the cpu profile lays them over the record, and tests use them
     api      the contract that it keeps to
     """
@@ -36,6 +37,7 @@ class Component:
     target: str
     summary: str
     extra: str = ""
+    part_of: str = ""
     small: Mapping[str, Any] = field(default_factory=dict)
     api: int = API
 
@@ -46,6 +48,10 @@ class Component:
             raise ValueError(f"{self.kind} {self.name!r}: keeps to api {self.api}, and this golfzoo offers {API}")
         if not _NAME.fullmatch(self.name) or self.name == "none":
             raise ValueError(f"{self.kind} name must be small letters, digits, underscores, got {self.name!r}")
+        if bool(self.part_of) != (self.kind == "part"):
+            raise ValueError(
+                f"{self.kind} {self.name!r}: part_of names the architecture of a part, got {self.part_of!r}"
+            )
         if not (isinstance(self.config, type) and issubclass(self.config, Config)):
             raise ValueError(f"{self.kind} {self.name!r}: config must be a subclass of golfzoo.Config")
         if not _TARGET.fullmatch(self.target):

@@ -18,7 +18,10 @@ hookimpl = pluggy.HookimplMarker("golfzoo")
 
 @hookspec
 def golfzoo_architectures() -> list[Component]:
-    """Language models. Target: `(config, vocab_size) -> nn.Module`, initialised from torch's seeded generator.
+    """Language models. Target: `(config, vocab_size, parts) -> nn.Module`, initialised from torch's seeded generator.
+
+    `parts` is a dict of name -> what makes the part, called with `shape`. An architecture that has none need not take
+    it.
 
     forward(input_ids)               (batch, time) int64 -> logits (batch, time, vocab_size), floating point. Position t
                                      may depend on input_ids[:, :t+1] only. The engine makes them float32, normalizes
@@ -26,8 +29,20 @@ def golfzoo_architectures() -> list[Component]:
     parameter_roles()                role of every parameter
     training_loss(input_ids, target_ids)   optional, for training alone (auxiliary losses, fused kernels): nats of each
                                      target, (batch, time)
+    whole_windows                    optional: True where logits depend on how many tokens the window has; it is then
+                                     given windows of their full width, filled up at the end
 
     Adaptors attach to linear layers, by the last part of their names: c_q, c_v, lm_head where nothing else is said.
+    """
+
+
+@hookspec
+def golfzoo_parts() -> list[Component]:
+    """Pieces of an architecture, [parts.NAME] of a record. Target: `(config, shape) -> nn.Module`; `part_of` of the
+    Component names the architecture. What `shape` has, and which methods of the module are called at which places, is
+    on that architecture's first page; the engine knows no place and no part. For gpt: plugins/golfzoo_gpt/model.py.
+
+    starts_off                       optional: True where, as built, it changes nothing
     """
 
 
@@ -37,9 +52,44 @@ def golfzoo_optimizers() -> list[Component]:
 
     `parameters` is a dict of name -> nn.Parameter; every one of them belongs in exactly one group. `process_group` is
     None in a single process; gradients arrive averaged over it. Every group carries "base_lr", the learning rate that
-    the schedule multiplies before each step.
+    the schedule multiplies before each step; one that decays carries "weight_decay" and "base_weight_decay".
 
     set_step(step)                   optional, on any of the optimizers: called before each step, counted from 0
+    """
+
+
+@hookspec
+def golfzoo_schedules() -> list[Component]:
+    """Schedules; warmdown where a record names none. Target: `(config) -> object` with
+
+    multipliers(step, fraction, elapsed, train)   before step `step`, counted from 0: {"lr": what base_lr is multiplied
+                                     by}, and so for any other NAME of which groups carry "base_NAME". `fraction` of
+                                     training is through, from 0 to 1: of the steps, or of the seconds where they are
+                                     capped; `elapsed` seconds; `train` is the record's [train]
+    """
+
+
+@hookspec
+def golfzoo_averagers() -> list[Component]:
+    """Weight averaging: what gets quantized is the average. Target: `(config) -> object` with
+
+    start(state)                     with the initial weights. A state given is to be read only
+    update(state, now)               after every step: now.step steps are through, now.multiplier was the learning
+                                     rate's in the last of them, now.fraction of training was through before it
+    result()                         a state, or None where there is no average yet: then the run fails
+    state_dict(), load_state_dict(state)   tensors and plain values, for checkpoints; loaded after start
+    """
+
+
+@hookspec
+def golfzoo_qats() -> list[Component]:
+    """Quantization-aware training: weights that stand in for the trained ones, forward and backward; the update goes to
+    the trained ones (a straight-through estimator). Target: `(config) -> object` with
+
+    active(now)                      whether it acts in the step that comes: now.step from 0, now.fraction of training
+                                     is through, now.multiplier is the learning rate's
+    fake_quantize(name, weight, role)   what stands in for a weight, of its shape; None for the weight itself
+    state_dict(), load_state_dict(state)   optional, where it remembers something of earlier steps
     """
 
 

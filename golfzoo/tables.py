@@ -34,6 +34,7 @@ class DataTable(Config):
 
 class TrainTable(Config):
     seed: int = option(1337, "sets every generator before the model is made", ge=0)
+    init: str = option("", "file of weights to start from, as --init names it; empty: the seed draws them")
     iterations: int = option(20000, "optimizer steps at most", ge=1)
     max_wallclock_seconds: float = option(600.0, "training time at most; 0: no cap", ge=0)
     reserve_seconds: float = option(0.0, "of max_wallclock_seconds, left for calibration after training", ge=0)
@@ -41,7 +42,6 @@ class TrainTable(Config):
     micro_batch_tokens: int = option(65536, "tokens per process and micro-step", ge=1)
     seq_len: int = option(1024, "tokens per training sequence", ge=1)
     warmup_steps: int = option(20, "steps run to compile and warm, then undone; outside the clock", ge=0)
-    warmdown_iters: int = option(1200, "steps over which the learning rate falls to 0 at the end", ge=0)
     grad_clip_norm: float = option(0.0, "clip gradients to this norm; 0: off", ge=0)
     val_every: int = option(1000, "steps between flat evaluations; 0: only the first and the last", ge=0)
     log_every: int = option(200, "steps between train events, beside the first ten", ge=1)

@@ -12,11 +12,16 @@ from golfzoo import hookspecs
 from golfzoo.component import Component
 from golfzoo.config import suggest
 from golfzoo.engine.components import load_target
-from golfzoo.engine.kinds import KINDS
+from golfzoo.engine.kinds import KINDS, Kind
 from golfzoo.errors import PluginError
 
 ENTRY_POINT_GROUP = "golfzoo"
 HOOKS = {kind.hook: kind.name for kind in KINDS.values()}
+
+
+def label_of(kind: Kind) -> str:
+    """The table of a kind as a person writes it."""
+    return f"[[{kind.table}]]" if kind.listed else f"[{kind.table}.NAME]" if kind.named else f"[{kind.table}]"
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class Entry:
         try:
             return load_target(component.target)
         except (ImportError, AttributeError) as error:
-            place = f"{KINDS[component.kind].label} {component.name}"
+            place = f"{label_of(KINDS[component.kind])} {component.name}"
             if component.extra and isinstance(error, ImportError):
                 install = f"pip install '{self.distribution}[{component.extra}]'"
                 raise PluginError(f"{place}: needs the extra [{component.extra}]: {install} ({error})") from error

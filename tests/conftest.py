@@ -11,11 +11,15 @@ os.environ["GOLFZOO_CACHE"] = tempfile.mkdtemp(prefix="golfzoo-test-cache-")
 # Nor do they write into their user's own database.
 os.environ["TRACKIO_DIR"] = tempfile.mkdtemp(prefix="golfzoo-test-trackio-")
 
+import signal
 import sys
 import textwrap
 from pathlib import Path
 
 import pytest
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background: what tests start would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -35,9 +39,11 @@ batch_tokens = 512
 micro_batch_tokens = 128
 seq_len = 64
 warmup_steps = 1
-warmdown_iters = 4
 val_every = 5
 log_every = 1
+
+[schedule]
+warmdown_iters = 4
 
 [architecture]
 use = "gpt"
@@ -74,15 +80,20 @@ def one_thread():
     torch.set_num_threads(1)
 
 
-@pytest.fixture(scope="session")
-def data_root(tmp_path_factory):
-    """A data folder with the dataset `tiny`: some of the standard library, cut short."""
+def build_tiny_dataset(root):
+    """The dataset `tiny` of TINY_RECORD: some of the standard library, cut short."""
     from golfzoo.corpus.build import build_dataset
     from golfzoo.corpus.sources import stdlib_documents
 
-    root = tmp_path_factory.mktemp("data")
     texts = [text[:1500] for text, _ in zip(stdlib_documents(), range(80), strict=False)]
     build_dataset("tiny", lambda: iter(texts), 384, root, lambda line: None, "a test", val_every=16)
+
+
+@pytest.fixture(scope="session")
+def data_root(tmp_path_factory):
+    """A data folder with the dataset `tiny`."""
+    root = tmp_path_factory.mktemp("data")
+    build_tiny_dataset(root)
     return root
 
 

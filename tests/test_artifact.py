@@ -12,14 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from golfzoo.engine.artifact import decode_model, encode_model
+from golfzoo.engine.components import namespace
 from golfzoo.engine.errors import ArtifactError, RunError
 from golfzoo.engine.files import write_whole
 from golfzoo.engine.model import on_meta
 from golfzoo.engine.setup import Model
+from golfzoo_int_per_row import Int8Config
 from golfzoo_int_per_row.quantizer import IntPerRow
 from golfzoo_zlib.compressor import Zlib
 
-OPTIONS = SimpleNamespace(clip_percentile=99.99984, min_scale=1 / 127, keep_numel=64, matrix_levels=127)
+OPTIONS = namespace(Int8Config(keep_numel=64).model_dump())
 NAMES = {"quantizer": "int8", "compressor": "zlib"}
 COMPONENTS = SimpleNamespace(
     quantizer=IntPerRow(OPTIONS), compressor=Zlib(SimpleNamespace(level=9, strategy="default")), names=NAMES

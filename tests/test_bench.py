@@ -63,7 +63,7 @@ def test_operations_of_the_record_s_model_follow_the_formula(resolved):
     from golfzoo.engine.model import build_model
 
     vocab_size, layers, dim, time = 384, 2, 32, 64
-    model, _ = build_model(resolved.bind().architecture, vocab_size, ALONE)
+    model, _ = build_model(resolved.bind().architecture, {}, vocab_size, ALONE)
     matrices = sum(
         parameter.numel() for name, parameter in model.named_parameters() if name.endswith(".weight")
     )  # the tied embedding among them: it multiplies as the head

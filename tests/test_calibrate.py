@@ -178,7 +178,7 @@ def test_a_large_artifact_is_fitted_on_samples_and_confirmed(monkeypatch):
     setup = SimpleNamespace(plan=plan, components=components, model=model)
     events = []
     clock = Clock(WORLD, events.append)
-    result = fit_module.quantize(setup, {"w": weight}, {}, room, clock)
+    result = fit_module.fit(setup, {"w": weight}, {}, room, clock)
     size = len(encode_model(result.tensors, {}, components, setup.model))
     assert room - WINDOW < size <= room
     whole = weight.numel() * 4

@@ -350,6 +350,17 @@ def test_published_scores_are_those_of_the_records(zoo):
     assert {"baseline", "naive_baseline"} <= {name for name, *_ in rows}
 
 
+def test_the_zoo_s_page_has_every_record_with_a_published_score(zoo):
+    rows = table("| record | BPB | bytes | what it is |", PAGES["docs/zoo.md"])
+    shown = {re.match(r"\[(\w+)\]", name)[1]: cells for name, *cells in rows}
+    told = {path.stem: load_record(str(path), zoo).tables["record"] for path in (ROOT / "records").glob("*.toml")}
+    wanted = {name: record for name, record in told.items() if (record["published"] or {}).get("val_bpb")}
+    assert shown == {
+        name: [f"{record['published']['val_bpb']:.4f}", f"{record['published']['bytes_total']:,}", record["summary"]]
+        for name, record in wanted.items()
+    }
+
+
 def test_the_probes_that_are_listed_are_the_probes():
     from golfzoo.verify.verdict import MEANINGS
 

@@ -170,9 +170,9 @@ def test_the_ledger_is_write_once_and_complete(text):
 def test_an_adaptor_meets_the_same_model_in_its_trial_and_in_scoring(data, tiny_record, zoo):
     """No parameter wants a gradient, in evaluation; and each is given back as it was, also after an error."""
     from golfzoo.engine.components import namespace
-    from golfzoo.engine.rehearse import rehearse
     from golfzoo.engine.setup import set_up, set_up_training
     from golfzoo.record import load_record
+    from golfzoo.running.rehearse import rehearse
 
     class Looking:
         def __init__(self):

@@ -25,6 +25,7 @@ from golfzoo.shipping.code import pack_code, unpack_code
 from golfzoo_brotli.compressor import Brotli
 from golfzoo_gptq import TrellisConfig
 from golfzoo_gptq.quantizer import Trellis
+from golfzoo_int_per_row import Int8Config
 from golfzoo_int_per_row.quantizer import IntPerRow
 from golfzoo_lzma.compressor import Lzma
 from golfzoo_rans.coder import Rans
@@ -75,7 +76,7 @@ def mutations(draw, original: bytes):
 
 
 def components(name):
-    options = SimpleNamespace(clip_percentile=100, min_scale=1e-3, keep_numel=64, matrix_levels=127)
+    options = namespace(Int8Config(clip_percentile=100, min_scale=1e-3, keep_numel=64).model_dump())
     names = {"quantizer": "int8", "compressor": name}
     quantizer = IntPerRow(options)
     if name.endswith("trellis"):

@@ -201,7 +201,7 @@ def test_one_that_raises_is_reported_once_and_the_run_goes_on(tiny_record, tmp_p
 
 
 def test_finish_is_called_when_a_run_fails(tiny_record, tmp_path, golfzoo):
-    overrides = ["optimizer.use=adamw", "optimizer.lr=1e30", "train.warmdown_iters=0"]
+    overrides = ["optimizer.use=adamw", "optimizer.lr=1e30", "schedule.warmdown_iters=0"]
     status, output = golfzoo("run", tiny_record, *overrides, RECORDING, "--out", tmp_path / "run")
     assert status == 1, output
     result = read(tmp_path / "run" / "heard.jsonl")[-1]["result"]

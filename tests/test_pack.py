@@ -97,7 +97,7 @@ from golfzoo.engine.components import namespace
 from golfzoo_gpt.model import GPT
 print(inspect.getsource(GPT.forward).splitlines()[0])
 torch.manual_seed(0)
-model = GPT(namespace(json.load(open("source/record.json"))["tables"]["architecture"]), 64)
+model = GPT(namespace(json.load(open("source/record.json"))["tables"]["architecture"]), 64, {})
 ids = torch.randint(0, 64, (2, 8))
 assert torch.equal(torch.compile(model, backend="eager", fullgraph=True)(ids), model(ids))
 """
@@ -250,8 +250,10 @@ def test_the_default_plugins_pack_small(zoo):
 def test_only_what_the_record_uses_is_packed(tiny_record, zoo):
     modules = shipped_modules(load_record(str(tiny_record), zoo, ("adaptor.use=none", "compressor.use=lzma")))
     plugins = {name.partition(".")[0] for name in modules} - {"golfzoo"}
-    libraries = {"golfzoo_layers", "golfzoo_storage"}
-    assert plugins == {"golfzoo_gpt", "golfzoo_muon", "golfzoo_int_per_row", "golfzoo_lzma"} | libraries
+    libraries = {"golfzoo_layers", "golfzoo_rounding", "golfzoo_storage"}
+    used = {"golfzoo_gpt", "golfzoo_muon", "golfzoo_schedules", "golfzoo_int_per_row", "golfzoo_lzma"}
+    assert plugins == used | libraries
+    assert not [name for name in modules if name.endswith((".averaging", ".standins", ".fit"))]
     assert all(f"{name}.".startswith("golfzoo.engine.") for name in modules if name.startswith("golfzoo."))
 
 

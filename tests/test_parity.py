@@ -16,7 +16,7 @@ from golfzoo.engine.data import open_validation
 from golfzoo.engine.distributed import World
 from golfzoo.engine.evaluate import evaluate
 from golfzoo.engine.model import nats
-from golfzoo.engine.schedule import lr_multiplier
+from golfzoo.engine.schedule import look_up
 from golfzoo.engine.setup import Setup, make_model, set_up_training
 from golfzoo.engine.shards import TokenStream
 from golfzoo.engine.store import Store
@@ -24,6 +24,7 @@ from golfzoo.engine.tokens import open_tokenizer
 from golfzoo.engine.train import train
 from golfzoo.record import load_record
 from golfzoo_lora_ttt.adaptor import Lora
+from golfzoo_schedules.warmdown import Warmdown
 
 ALONE = World(0, 1, torch.device("cpu"), bf16=False)
 SMALL = {"num_layers": 3, "model_dim": 48, "num_heads": 4, "num_kv_heads": 2}
@@ -37,7 +38,7 @@ def small(data_root, zoo, tmp_path_factory):
     path = tmp_path_factory.mktemp("parity") / "tiny.toml"
     path.write_text(TINY_RECORD)
     changes = [f"architecture.{key}={value}" for key, value in SMALL.items()]
-    record = load_record(str(path), zoo, (*changes, "train.iterations=40", "train.warmdown_iters=15"))
+    record = load_record(str(path), zoo, (*changes, "train.iterations=40", "schedule.warmdown_iters=15"))
     tokenizer = open_tokenizer(data_root / "tokenizers" / "tiny_384_bpe.model")
     return SimpleNamespace(
         record=record,
@@ -72,7 +73,7 @@ def test_the_baseline_has_the_published_number_of_parameters():
     from golfzoo_gpt import GPTConfig
     from golfzoo_gpt.model import GPT
 
-    model = GPT(namespace(GPTConfig().model_dump()), 1024)
+    model = GPT(namespace(GPTConfig().model_dump()), 1024, {})
     assert sum(parameter.numel() for parameter in model.parameters()) == 17_059_912
 
 
@@ -181,18 +182,22 @@ def test_lora_agrees_document_by_document(small, trained):
 
 
 def test_the_schedule_without_and_with_a_clock():
-    steps = SimpleNamespace(iterations=100, warmdown_iters=20, max_wallclock_seconds=0.0, reserve_seconds=0.0)
+    def lr_multiplier(step, elapsed, train, **options):
+        defaults = dict(
+            warmdown_iters=20, warmdown_fraction=0.0, min_lr=0.0, decay_taper_start=1.0, decay_taper_end=0.5
+        )
+        return look_up(Warmdown(SimpleNamespace(**defaults | options)), step, elapsed, train)[0].multiplier
+
+    steps = SimpleNamespace(iterations=100, max_wallclock_seconds=0.0, reserve_seconds=0.0)
     assert [lr_multiplier(step, 0.0, steps) for step in (0, 80, 81, 90, 99)] == [1, 1, 0.95, 0.5, 0.05]
-    clock = SimpleNamespace(iterations=1000, warmdown_iters=20, max_wallclock_seconds=120.0, reserve_seconds=20.0)
+    clock = SimpleNamespace(iterations=1000, max_wallclock_seconds=120.0, reserve_seconds=20.0)
     # At a second a step the last 20 seconds are the warm-down.
     assert [lr_multiplier(step, float(step), clock) for step in (0, 50, 80, 90, 100)] == [1, 1, 1, 0.5, 0]
     assert lr_multiplier(45, 90.0, clock) == pytest.approx(10 / 40)
-    assert (
-        lr_multiplier(
-            5, 1.0, SimpleNamespace(iterations=9, warmdown_iters=0, max_wallclock_seconds=0.0, reserve_seconds=0.0)
-        )
-        == 1
-    )
+    assert lr_multiplier(5, 1.0, steps, warmdown_iters=0) == 1
+    by_part = dict(warmdown_fraction=0.2, min_lr=0.1)
+    assert [lr_multiplier(step, 0.0, steps, **by_part) for step in (0, 80, 90, 99)] == pytest.approx([1, 1, 0.5, 0.1])
+    assert lr_multiplier(7, 90.0, clock, **by_part) == pytest.approx(0.5)  # by the clock's part, not by steps
 
 
 def test_processes_share_the_stream_as_micro_steps_do(small):

@@ -6,7 +6,8 @@ import pytest
 
 import pin_records
 from golfzoo.errors import RecordError
-from golfzoo.record import load_record, parse_override, profile_names
+from golfzoo.overlay import parse_override, profile_names
+from golfzoo.record import load_record
 from golfzoo.tables import TABLES
 
 RECORDS = sorted((Path(__file__).parent.parent / "records").glob("*.toml"))
@@ -83,10 +84,12 @@ def test_records_restate_no_default(path, zoo):
     for name, table in written.items():
         if name in ("record", "data", "profiles"):
             continue
-        kept = {key: value for key, value in table.items() if key != "use"}
-        config = resolved.entries[name].component.config if name in resolved.entries else TABLES[name]
-        for key, value in kept.items():
-            assert value != config.model_fields[key].get_default(), f"[{name}].{key}"
+        named = {f"{name}.{key}": one for key, one in table.items()} if name == "parts" else {name: table}
+        for slot, one in named.items():
+            kept = {key: value for key, value in one.items() if key != "use"}
+            config = resolved.entries[slot].component.config if slot in resolved.entries else TABLES[slot]
+            for key, value in kept.items():
+                assert value != config.model_fields[key].get_default(), f"[{slot}].{key}"
 
 
 @pytest.fixture

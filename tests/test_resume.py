@@ -232,13 +232,13 @@ def test_checkpoints_that_other_processes_do_not_have_go(tmp_path):
     with Journal(tmp_path, []) as journal:
         stages = KeptStages(tmp_path, 0, None, Prints(), journal, Stop(), False)
         for step in (3, 5):
-            stages.save_checkpoint(step, {"step": step})
+            stages.checkpoints.save(step, {"step": step})
         stages.checkpoints.finish_writing()
-        assert stages.checkpoint_steps() == [3, 5]
-        assert stages.roll_back_to(3)["step"] == 3
-        assert stages.checkpoint_steps() == [3, 5], "only when every process has its share"
-        stages.forget_after(3)
-        assert stages.checkpoint_steps() == [3]
+        assert stages.checkpoints.steps() == [3, 5]
+        assert stages.checkpoints.roll_back_to(3)["step"] == 3
+        assert stages.checkpoints.steps() == [3, 5], "only when every process has its share"
+        stages.checkpoints.forget_after(3)
+        assert stages.checkpoints.steps() == [3]
 
 
 def test_after_training_a_signal_ends_the_run_where_it_is(tmp_path):
@@ -257,10 +257,32 @@ def test_after_training_a_signal_ends_the_run_where_it_is(tmp_path):
             stages.training_is_kept()
         stages.stop.signal_number = 0
         stages.training_is_kept()
-        with pytest.raises(Interrupted):
-            stop.heard(signal.SIGTERM, None)
-        with pytest.raises(KeyboardInterrupt):
-            stop.heard(signal.SIGINT, None)
+        for number, raised in ((signal.SIGTERM, Interrupted), (signal.SIGINT, KeyboardInterrupt)):
+            stop.last_heard = float("-inf")  # some seconds later
+            with pytest.raises(raised):
+                stop.heard(number, None)
+
+
+def test_a_signal_that_comes_twice_at_once_is_one():
+    """Whoever signals every process of a job signals the launcher too, which passes it on to them."""
+    from golfzoo.running.signals import Stop
+
+    stop = Stop()
+    stop.listened_to = True
+    stop.heard(signal.SIGTERM, None)
+    stop.heard(signal.SIGTERM, None)  # would end the run where it is, and its checkpoint would be lost
+    assert stop.signal_number == signal.SIGTERM
+
+
+def test_a_signal_that_is_ignored_stays_so():
+    from golfzoo.running.signals import Stop
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Stop().installed():
+            assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_two_at_once_in_one_folder_are_refused(tmp_path):

@@ -81,7 +81,14 @@ def test_the_folder_of_a_run(tiny_run):
     assert {"warmup", "train", "validate", "quantize", "compress", "load", "roundtrip", "eval"} == set(
         result["seconds"]
     )
-    assert [component["name"] for component in result["components"]] == ["gpt", "muon", "int8", "zlib", "lora"]
+    assert [component["name"] for component in result["components"]] == [
+        "gpt",
+        "muon",
+        "warmdown",
+        "int8",
+        "zlib",
+        "lora",
+    ]
     assert result["dataset"]["name"] == "tiny"
     environment = json.loads((tiny_run / "env.json").read_text())
     assert environment["versions"]["torch"]

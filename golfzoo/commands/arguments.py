@@ -16,7 +16,8 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 def load(record: str, overrides: tuple[str, ...], profile: str | None, quiet: bool = False) -> Record:
     """Resolve a record with the profile that applies, and say so where one was not asked for."""
     from golfzoo.machine.devices import has_cuda
-    from golfzoo.record import load_record, profile_names
+    from golfzoo.overlay import profile_names
+    from golfzoo.record import load_record
     from golfzoo.zoo import discover
 
     if profile is None:

@@ -25,10 +25,11 @@ def plugins(kind: str | None, name: str | None, as_json: bool) -> None:
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path), default=Path("records"))
+@click.option("--sizes", is_flag=True, help="Also the bytes of code that each would ship.")
 @json_option
-def records(folder: Path, as_json: bool) -> None:
-    """List the records in FOLDER (by default records/): name, summary, published score."""
+def records(folder: Path, sizes: bool, as_json: bool) -> None:
+    """List the records in FOLDER (by default records/): name, file, published score, summary."""
     from golfzoo.terminal import listing
     from golfzoo.zoo import discover
 
-    click.echo(listing.records(discover(), folder, as_json))
+    click.echo(listing.records(discover(), folder, as_json, sizes))

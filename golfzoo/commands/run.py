@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from golfzoo.commands.arguments import load, overrides_argument, profile_option, record_argument
-from golfzoo.engine.kinds import KINDS
+from golfzoo.engine.kinds import BY_TABLE
 from golfzoo.errors import GolfzooError, UsageError
 from golfzoo.record import Record
 
@@ -28,6 +28,7 @@ from golfzoo.record import Record
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder; by default one under runs/.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="DIR", help="Go on with the run in DIR.")
 @click.option("--fresh", is_flag=True, help="Run every stage, even one whose result is known from another run.")
+@click.option("--init", type=click.Path(path_type=Path), metavar="FILE", help="Start from weights (.safetensors, .pt).")
 @click.option("--dry-run", is_flag=True, help="Check record and data, say what would run, and stop.")
 def run(
     record: str | None,
@@ -41,6 +42,7 @@ def run(
     out: Path | None,
     resume: Path | None,
     fresh: bool,
+    init: Path | None,
     dry_run: bool,
 ) -> None:
     """Run RECORD: train, quantize, pack, read the artifact back, and score it.
@@ -53,8 +55,8 @@ def run(
     from golfzoo.terminal.progress import Display
 
     if resume:
-        if record or overrides or profile or out:
-            raise UsageError("--resume DIR goes on with the record in DIR; give no other, and no --out")
+        if record or overrides or profile or out or init:
+            raise UsageError("--resume DIR goes on with the record in DIR; give no other, no --out and no --init")
         record, profile = str(resume / "record.toml"), "none"
         processes = launch.processes_of(resume)
         if nproc and nproc * nnodes != processes:
@@ -64,6 +66,10 @@ def run(
         raise UsageError("run needs a RECORD, or --resume DIR")
     if nnodes > 1 and not re.fullmatch(r".+:\d+", rdzv_endpoint or ""):
         raise UsageError("--nnodes needs --rdzv-endpoint HOST:PORT, where the machines meet")
+    if init:
+        if not init.is_file():
+            raise UsageError(f"--init {init}: no such file")
+        overrides = (*overrides, f"train.init={json.dumps(str(init.resolve()))}")
     start = launch.Start(out, resume, fresh, nproc or 1, nnodes, rdzv_endpoint or "", rdzv_timeout, lost_after)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # what torch logs of connections, its exceptions say too
     resolved = load(record, overrides, profile)
@@ -86,7 +92,8 @@ def run(
         else:
             folder, result = launch.run_here(resolved, start, display.show)
     if click.get_current_context().obj and result.get("status") == "completed":
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing is left to interrupt, until the process has ended
+        for number in (signal.SIGINT, signal.SIGTERM):  # nothing is left to interrupt, until the process has ended
+            signal.signal(number, signal.SIG_IGN)
     if result and not rank:  # other machines have none
         options = ["--profile", profile] if profile and not resume else []
         options += ["--nproc", str(nproc)] if nproc and nproc > 1 else []
@@ -155,7 +162,7 @@ def _made_with(record: Record, path: Path, option: str) -> str:
         other = load(str(beside), (), "none").tables
     except GolfzooError:
         return ""
-    if all(other.get(kind) == record.tables.get(kind) for kind in KINDS):
+    if all(other.get(kind) == record.tables.get(kind) for kind in BY_TABLE):
         return ""
     command = shlex.join(["golfzoo", "eval", str(beside), option, str(path)])
     return f"; it was made with the record.toml beside it: {command}"
@@ -165,6 +172,13 @@ def _made_with(record: Record, path: Path, option: str) -> str:
 @record_argument
 @overrides_argument
 @profile_option
-def show(record: str, overrides: tuple[str, ...], profile: str | None) -> None:
+@click.option("--model", "as_model", is_flag=True, help="Print its model instead: modules and parts, in forward order.")
+def show(record: str, overrides: tuple[str, ...], profile: str | None, as_model: bool) -> None:
     """Print RECORD resolved: every option of every table, as a record that runs."""
-    click.echo(load(record, overrides, profile).to_toml(), nl=False)
+    resolved = load(record, overrides, profile)
+    if as_model:
+        from golfzoo.terminal.modules import model_listing
+
+        click.echo(model_listing(resolved))
+    else:
+        click.echo(resolved.to_toml(), nl=False)

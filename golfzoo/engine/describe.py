@@ -16,6 +16,8 @@ def describe(event: dict[str, Any]) -> str | None:
             return (
                 f"step {event['step']}: validation loss {event['val_loss']:.4f}, {event['val_bpb']:.4f} bits per byte"
             )
+        case "averaged":
+            return f"averaged: validation loss {event['val_loss']:.4f}, {event['val_bpb']:.4f} bits per byte"
         case "stage" if event["stage"] != "validate":
             return f"{event['stage']} ..."
         case "size":

@@ -71,13 +71,6 @@ class World:
         return box[0]
 
 
-def use_flash_attention(alone: bool) -> None:
-    """PyTorch's flash kernel and no other, as the reference does; or whichever kernel can do it."""
-    kernels = torch.backends.cuda
-    for enable in (kernels.enable_cudnn_sdp, kernels.enable_mem_efficient_sdp, kernels.enable_math_sdp):
-        enable(not alone)
-
-
 @contextmanager
 def join(precision: str) -> Iterator[World]:
     """Join the processes that RANK, WORLD_SIZE and LOCAL_RANK describe; alone where they are not set."""
@@ -90,8 +83,8 @@ def join(precision: str) -> Iterator[World]:
             raise RunError(f"process {number} of this machine has no GPU of its own: there are {there}")
         device = torch.device("cuda", number)
     bf16 = cuda if precision == "auto" else precision == "bf16"
-    use_flash_attention(alone=cuda and bf16)
     if cuda:
+        torch.backends.cuda.enable_cudnn_sdp(False)  # PyTorch's flash kernel comes first then, as in the reference
         torch.cuda.set_device(device)
         torch.set_float32_matmul_precision("high")
     if "RANK" not in os.environ or size == 1:

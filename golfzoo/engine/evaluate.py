@@ -91,6 +91,7 @@ def evaluate(
     """
     ledger = Ledger(text)
     forward = partial(_in_few_shapes, predict, windowing) if predict is not None and adaptor is None else model
+    width_step = windowing.context if getattr(model, "whole_windows", False) else _WIDTH_STEP
     devices = [world.device] if world.device.type == "cuda" else []
     with frozen(model), torch.random.fork_rng(devices):  # training goes on as if nothing had been scored
         if adaptor:
@@ -102,7 +103,7 @@ def evaluate(
             if adaptor:
                 adaptor.reset()
             for windows in group:
-                _score(forward, windows, windowing, world, adaptor, ledger)
+                _score(forward, windows, width_step, windowing, world, adaptor, ledger)
                 if progress:
                     progress(ledger.entries * world.size, text.num_targets)
         if adaptor:
@@ -111,10 +112,16 @@ def evaluate(
 
 
 def _score(
-    predict: Any, windows: Windows, windowing: Windowing, world: World, adaptor: Adaptor | None, ledger: Ledger
+    predict: Any,
+    windows: Windows,
+    width_step: int,
+    windowing: Windowing,
+    world: World,
+    adaptor: Adaptor | None,
+    ledger: Ledger,
 ) -> None:
     """Score a batch of windows, and let the adaptor learn from those whose document goes on."""
-    inputs, targets, scored = _gather(ledger.text.tokens, windows, windowing.context)
+    inputs, targets, scored = _gather(ledger.text.tokens, windows, width_step, windowing.context)
     learns = adaptor is not None and bool(windows.continues.any())
     with torch.set_grad_enabled(learns), world.autocast():
         logits = predict(inputs.to(world.device))
@@ -184,10 +191,12 @@ def _split(order: np.ndarray, size: int) -> list[np.ndarray]:
     return [order[first : first + size] for first in range(0, len(order), size)]
 
 
-def _gather(tokens: np.ndarray, windows: Windows, context: int) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+def _gather(
+    tokens: np.ndarray, windows: Windows, width_step: int, context: int
+) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
     """Input ids, target ids (int64) and the mask of targets to score, each (batch, width). What lies right of a window
     is filled with token 0: a causal model cannot see it from inside."""
-    width = min(-(-int(windows.length.max()) // _WIDTH_STEP) * _WIDTH_STEP, context)
+    width = min(-(-int(windows.length.max()) // width_step) * width_step, context)
     column = np.arange(width)
     inside = column < windows.length[:, None]
     positions = np.where(inside, windows.start[:, None] + column, 0)

@@ -1,8 +1,7 @@
-"""Quantizing; and fitting: the quantizer's one knob, moved until the artifact takes the room there is."""
+"""Fitting: the quantizer's one knob, moved until the artifact takes the room there is."""
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from golfzoo.engine.artifact import encode_model, is_coder, to_bytes
 from golfzoo.engine.clock import Clock
 from golfzoo.engine.describe import Emit
 from golfzoo.engine.errors import RunError
-from golfzoo.engine.model import hash_state, on_cpu, seed_everything
+from golfzoo.engine.quantize import quantize_at, quantized
 from golfzoo.engine.store import StageResult
 
 if TYPE_CHECKING:
@@ -32,21 +31,18 @@ _REACH = 24.0  # octaves on either side of where the knob starts
 _FINEST = 1e-7  # octaves
 
 
-def quantize(setup: Setup, weights: Tensors, calibration: Tensors, room: int | None, clock: Clock) -> StageResult:
-    """The quantizer's tensors, its metadata, and a key for both; with `room`, at the knob that takes it."""
-    quantizer = setup.components.quantizer
+def fit(setup: Setup, weights: Tensors, calibration: Tensors, room: int, clock: Clock) -> StageResult:
+    """As `quantize`, at the knob that takes the room."""
     with clock.stage("quantize"):
-        attempts = Attempts(setup, weights, calibration, quantizer.quantize)
-        knob = getattr(quantizer, "knob", None)
-        if room is not None:
-            knob = fit(setup, weights, calibration, room, attempts, clock.emit)
-        tensors, metadata = attempts.at(knob)
-    return StageResult(tensors, {"metadata": metadata, "key": hash_state(tensors) + json.dumps(metadata)})
+        return quantized(*_fitted(setup, weights, calibration, room, clock.emit))
 
 
-def fit(setup: Setup, weights: Tensors, calibration: Tensors, room: int, attempts: Attempts, emit: Emit) -> float:
-    """The knob that takes the room. What is quicker leads there: the quantizer's drafts, and estimates of the size."""
+def _fitted(
+    setup: Setup, weights: Tensors, calibration: Tensors, room: int, emit: Emit
+) -> tuple[Tensors, dict[str, Any]]:
+    """What is quicker leads to the knob: the quantizer's drafts, and estimates of the size."""
     quantizer: Any = setup.components.quantizer
+    attempts = Attempts(setup, weights, calibration, quantizer.quantize)
     started, num_weights = time.perf_counter(), sum(tensor.numel() for tensor in weights.values())
     first = Attempts(setup, weights, calibration, quantizer.draft) if hasattr(quantizer, "draft") else attempts
     knob = float(quantizer.knob)
@@ -57,7 +53,7 @@ def fit(setup: Setup, weights: Tensors, calibration: Tensors, room: int, attempt
     seconds = time.perf_counter() - started
     sizes = attempts.sizes + (first.sizes if first is not attempts else 0)
     emit({"event": "note", "text": f"fit: {first.estimates} sizes estimated, {sizes} measured, in {seconds:.1f} s"})
-    return knob
+    return attempts.at(knob)
 
 
 class Attempts:
@@ -72,9 +68,7 @@ class Attempts:
 
     def at(self, knob: float | None) -> tuple[Tensors, dict[str, Any]]:
         if self.latest is None or self.latest[0] != knob:
-            seed_everything(self.setup.plan.train.seed)  # whatever ran, or was taken over, before
-            # A copy: it may work in place.
-            self.latest = knob, self.method(on_cpu(self.weights), self.setup.model.roles, self.calibration, knob)
+            self.latest = knob, quantize_at(self.setup, self.method, self.weights, self.calibration, knob)
         return self.latest[1]
 
     def size_at(self, knob: float) -> int:

@@ -9,8 +9,11 @@ class Kind:
 
     stages    the stages of a run whose results depend on it; with none, it neither ships nor counts
     optional  a record may leave it out, or switch it off with `use = "none"`
+    default   what a record has that names none
     late      the engine calls the target itself, with more than its options, by name; others are made of these alone
-    many      a record has any number of them, as [[<name>s]]; the host makes them
+    named     a record has any number of them, each as [<name>s.NAME], whose `use` is NAME where it has none
+    listed    a record has any number of them, as [[<name>s]]; the host makes them
+    through   what the engine has it in, "module:class" called with it and its label: ships only where it is used
 
     A new kind is a row here, a hook in hookspecs.py, and the place where the engine calls it.
     """
@@ -18,8 +21,11 @@ class Kind:
     name: str
     stages: tuple[str, ...] = ()
     optional: bool = False
+    default: str = ""
     late: bool = False
-    many: bool = False
+    named: bool = False
+    listed: bool = False
+    through: str = ""
 
     @property
     def hook(self) -> str:
@@ -28,27 +34,30 @@ class Kind:
     @property
     def table(self) -> str:
         """The key of a record that names it."""
-        return f"{self.name}s" if self.many else self.name
+        return f"{self.name}s" if self.named or self.listed else self.name
 
-    @property
-    def label(self) -> str:
-        """Its table as a person writes it."""
-        return f"[[{self.table}]]" if self.many else f"[{self.table}]"
 
+_MODEL = ("train", "calibrate", "roundtrip", "eval")
 
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("architecture", ("train", "calibrate", "roundtrip", "eval"), late=True),
+        Kind("architecture", _MODEL, late=True),
+        Kind("part", _MODEL, optional=True, late=True, named=True),
         Kind("optimizer", ("train",), late=True),
+        Kind("schedule", ("train",), default="warmdown"),
+        Kind("averager", ("train",), optional=True, through="golfzoo.engine.averaging:Averaging"),
+        Kind("qat", ("train",), optional=True, through="golfzoo.engine.standins:StandIns"),
         Kind("quantizer", ("quantize", "fit", "compress")),
         Kind("compressor", ("fit", "compress")),
         Kind("adaptor", ("eval",), optional=True),
-        Kind("logger", many=True),
+        Kind("logger", listed=True),
     )
 }
 
+BY_TABLE = {kind.table: kind for kind in KINDS.values()}
 
-def kinds_of(*stages: str) -> list[str]:
-    """The names of the kinds that one of these stages depends on."""
-    return [kind.name for kind in KINDS.values() if set(stages) & set(kind.stages)]
+
+def kind_of(slot: str) -> Kind:
+    """The kind of the component that a record has at a slot: the path of a table, as "quantizer" or "parts.smear"."""
+    return BY_TABLE[slot.partition(".")[0]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,12 +28,14 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)  # CUDA's generators too
 
 
-def build_model(architecture: Callable[..., Any], vocab_size: int, world: World) -> tuple[Any, dict[str, str]]:
+def build_model(
+    architecture: Callable[..., Any], parts: Mapping[str, Any], vocab_size: int, world: World
+) -> tuple[Any, dict[str, str]]:
     """The model on its device, and the role of every parameter.
 
     Where the run computes in bf16, embeddings are stored in it; everything else stays float32.
     """
-    model = architecture(vocab_size=vocab_size)
+    model = make_module(architecture, parts, vocab_size)
     if not hasattr(model, "parameter_roles"):
         raise RunError(f"the architecture {type(model).__name__} has no parameter_roles(), which gives each its role")
     roles = model.parameter_roles()
@@ -46,6 +49,12 @@ def build_model(architecture: Callable[..., Any], vocab_size: int, world: World)
             if roles[name] == "embedding":
                 parameter.data = parameter.data.to(torch.bfloat16)
     return model, roles
+
+
+def make_module(architecture: Callable[..., Any], parts: Mapping[str, Any], vocab_size: int) -> Any:
+    """An architecture that has no parts need not take them."""
+    takes_parts = parts or "parts" in inspect.signature(architecture).parameters
+    return architecture(vocab_size=vocab_size, **{"parts": parts} if takes_parts else {})
 
 
 def nats(logits: Tensor, target_ids: Tensor) -> Tensor:

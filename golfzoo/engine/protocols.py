@@ -13,6 +13,9 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from golfzoo.engine.averaging import Averaging
+    from golfzoo.engine.schedule import Now
+    from golfzoo.engine.standins import StandIns
     from golfzoo.tables import DataTable, EvalTable, RecordTable, SizeTable, TrainTable
 
 Tensors = dict[str, Tensor]
@@ -45,7 +48,11 @@ class Components(Protocol):
     """What components.bind returns. A kind that the record has none of is None."""
 
     architecture: Callable[..., Architecture]
+    parts: dict[str, Callable[..., nn.Module]]
     optimizer: Callable[..., list[torch.optim.Optimizer]]
+    schedule: Schedule
+    averager: Averaging | None
+    qat: StandIns | None
     quantizer: Quantizer
     compressor: Compressor | Coder
     adaptor: Adaptor | None
@@ -55,7 +62,7 @@ class Components(Protocol):
 
 
 class Architecture(nn.Module):
-    """Maps ids (batch, time) int64 to logits (batch, time, vocab_size)."""
+    """Maps ids (batch, time) int64 to logits (batch, time, vocab_size). Optional: `training_loss`, `whole_windows`."""
 
     def parameter_roles(self) -> dict[str, str]:
         raise NotImplementedError
@@ -71,6 +78,28 @@ class HasSteps(Protocol):
     """An optimizer that wants to know the number of the step that comes."""
 
     def set_step(self, step: int) -> None: ...
+
+
+class Schedule(Protocol):
+    def multipliers(self, step: int, fraction: float, elapsed: float, train: TrainTable) -> dict[str, float]: ...
+
+
+class Averager(Protocol):
+    def start(self, state: Tensors) -> None: ...
+
+    def update(self, state: Tensors, now: Now) -> None: ...
+
+    def result(self) -> Tensors | None: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class Qat(Protocol):
+    def active(self, now: Now) -> bool: ...
+
+    def fake_quantize(self, name: str, weight: Tensor, role: str) -> Tensor | None: ...
 
 
 class Quantizer(Protocol):

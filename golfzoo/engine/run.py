@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 from golfzoo.engine.artifact import compress, decode_model
 from golfzoo.engine.calibrate import collect, needs_of
 from golfzoo.engine.clock import Clock
+from golfzoo.engine.components import load_target
 from golfzoo.engine.describe import Emit
 from golfzoo.engine.distributed import World
 from golfzoo.engine.evaluate import score_final, score_flat
 from golfzoo.engine.files import write_whole
-from golfzoo.engine.fit import quantize
 from golfzoo.engine.model import hash_state, load_weights, relative_error
-from golfzoo.engine.rehearse import rehearse
-from golfzoo.engine.setup import Model, set_up, set_up_training
+from golfzoo.engine.quantize import quantize
+from golfzoo.engine.setup import Model, renew, set_up, set_up_training
 from golfzoo.engine.size import count_bytes, room_to_fit
 from golfzoo.engine.store import StageResult, StageRunner, Store
 from golfzoo.engine.train import train
@@ -44,8 +44,10 @@ def run(plan: Plan, components: Components, world: World, code_bytes: int, store
 
     # ---- the data, the model and its optimizers ---------------------------------------------------------------------
     setup = set_up(plan, components, world)
+    if init := store.initial_weights():
+        load_weights(setup.model.module, init, plan.train.init)
     training = set_up_training(setup)
-    rehearse(setup, training, emit)  # what comes after training must not fail on a mistake that was there before it
+    store.rehearse(setup, training, emit)  # a mistake that is there already must not wait until after training
 
     # ---- train ------------------------------------------------------------------------------------------------------
     # The weights go on from here, not the model: where the training is taken over, that is as it began.
@@ -63,8 +65,12 @@ def run(plan: Plan, components: Components, world: World, code_bytes: int, store
     path = store.folder / "artifact.golf"
     if world.rank == 0:
         room = room_to_fit(code_bytes, setup.tokenizer.file_bytes, plan.size)  # None: take what comes
-        stage, key = ("quantize", trained_key) if room is None else ("fit", f"{trained_key} {room}")
-        quantized = stages.run(stage, quantize, setup, weights, calibration, room, clock, key=key, alone=True)
+        given = (setup, weights, calibration)
+        if room is None:
+            quantized = stages.run("quantize", quantize, *given, clock, key=trained_key, alone=True)
+        else:
+            fit, key = load_target("golfzoo.engine.fit:fit"), f"{trained_key} {room}"  # ships only where it is on
+            quantized = stages.run("fit", fit, *given, room, clock, key=key, alone=True)
         key = quantized.facts["key"]
         compressed = stages.run("compress", compress, setup, quantized, clock, key=key, alone=True)
         write_whole(path, compressed.tensors["artifact"].numpy().tobytes())
@@ -72,7 +78,7 @@ def run(plan: Plan, components: Components, world: World, code_bytes: int, store
     # ---- read the artifact back from the disk: what is scored from here on is what was read --------------------------
     with clock.stage("load"):
         artifact = world.share(path.read_bytes() if world.rank == 0 else None)
-        setup = set_up(plan, components, world)  # a model that has seen neither training nor text
+        setup = renew(setup)  # a model that has seen neither training nor text
         load_weights(setup.model.module, decode_model(artifact, reader, setup.model, str(path)), str(path))
     reloaded = setup.model.module.state_dict()
     reloaded_key = hash_state(reloaded)
@@ -87,14 +93,15 @@ def run(plan: Plan, components: Components, world: World, code_bytes: int, store
 
     return {
         **score,
-        "stages": {"trained": trained["score"], "roundtrip": score_of(roundtrip), "final": score},
+        "stages": {**trained["scores"], "roundtrip": score_of(roundtrip), "final": score},
         "tokens_scored": final.facts["tokens"],
         "bytes_scored": final.facts["bytes"],
         "steps": trained["steps"],
         "tokens_trained": trained["steps"] * plan.train.batch_tokens,
         "bytes": size,
         "model_sha256": reloaded_key,
-        "receipts": {  # that quantizer and adaptor did something
+        "receipts": {  # that what was named did something
+            **trained["receipts"],
             "quantizer_changed": relative_error(weights, reloaded),
             "adaptor_updates": final.facts["updates"],
         },

@@ -1,27 +1,28 @@
-"""The learning rate over the steps, and when training ends."""
+"""How far a training is, by steps and by seconds, and what its schedule makes of that."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from golfzoo.engine.protocols import TrainTable
+    from golfzoo.engine.protocols import Schedule, TrainTable
 
 
-def lr_multiplier(step: int, elapsed: float, train: TrainTable) -> float:
-    """What base learning rates are multiplied by in step `step` (from 0), `elapsed` training seconds in.
+class Now(NamedTuple):
+    """Where a training is: the number of a step, how much of the training is through, from 0 to 1, and what learning
+    rates are multiplied by."""
 
-    1, then linearly to 0: over the last warmdown_iters steps, or, under a wall-clock cap, over the time that many steps
-    take at the pace so far.
-    """
-    if train.warmdown_iters == 0:
-        return 1.0
+    step: int
+    fraction: float
+    multiplier: float
+
+
+def look_up(schedule: Schedule, step: int, elapsed: float, train: TrainTable) -> tuple[Now, dict[str, float]]:
+    """Where training is in step `step` (from 0), `elapsed` training seconds in, and what the schedule has for it."""
     cap = training_seconds(train)
-    if cap == 0:
-        return min(1.0, (train.iterations - step) / train.warmdown_iters)
-    warmdown = train.warmdown_iters * elapsed / max(step, 1)
-    remaining = max(cap - elapsed, 0.0)
-    return min(1.0, remaining / max(warmdown, 1e-12))
+    fraction = min(elapsed / cap if cap else step / train.iterations, 1.0)
+    multipliers = schedule.multipliers(step, fraction, elapsed, train)
+    return Now(step, fraction, multipliers["lr"]), multipliers
 
 
 def training_seconds(train: TrainTable) -> float:

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from golfzoo.engine.batches import TrainingText
+from golfzoo.engine.components import blaming_component
 from golfzoo.engine.data import ValidationText, data_paths, open_validation
 from golfzoo.engine.distributed import World
-from golfzoo.engine.errors import RunError, blaming
+from golfzoo.engine.errors import RunError
 from golfzoo.engine.model import build_model, compiled, is_compiled, on_meta, seed_everything
 from golfzoo.engine.tokens import Tokenizer, open_tokenizer
 
@@ -50,8 +51,8 @@ class Training(NamedTuple):
 def make_model(plan: Plan, components: Components, vocab_size: int, world: World) -> Model:
     """The record's model, initialised by the record's seed."""
     seed_everything(plan.train.seed)
-    with blaming(f"[architecture] {components.names['architecture']}"):
-        module, roles = build_model(components.architecture, vocab_size, world)
+    with blaming_component(components, "architecture"):
+        module, roles = build_model(components.architecture, components.parts, vocab_size, world)
     return Model(module, roles, on_meta(module.state_dict()))
 
 
@@ -60,6 +61,17 @@ def set_up(plan: Plan, components: Components, world: World) -> Setup:
     folder, tokenizer_file = data_paths(plan.data)
     tokenizer = open_tokenizer(tokenizer_file)
     validation = open_validation(folder, tokenizer)
+    return _with_model(plan, components, world, tokenizer, validation)
+
+
+def renew(setup: Setup) -> Setup:
+    """The same with the model as it was at first."""
+    return _with_model(*setup[:5])
+
+
+def _with_model(
+    plan: Plan, components: Components, world: World, tokenizer: Tokenizer, validation: ValidationText
+) -> Setup:
     model = make_model(plan, components, tokenizer.vocab_size, world)
     predict = None
     if is_compiled(plan.train, world):
@@ -74,7 +86,7 @@ def set_up_training(setup: Setup) -> Training:
     check_batch(plan.train, world.size)
     batches = TrainingText(data_paths(plan.data)[0], tokenizer, plan.train, world)
     parameters = dict(model.module.named_parameters())
-    with blaming(f"[optimizer] {components.names['optimizer']}"):
+    with blaming_component(components, "optimizer"):
         optimizers = components.optimizer(parameters=parameters, roles=model.roles, process_group=world.group)
         check_optimizers(model.module, optimizers)
     return Training(batches, optimizers)

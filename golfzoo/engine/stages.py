@@ -28,7 +28,7 @@ STAGES = {
     for stage in (
         Stage("train", "train", options=("train",), data=("train", "val", "tokenizer")),
         Stage("calibrate", "calibrate", after=("train",)),
-        Stage("quantize", "fit", after=("train", "calibrate")),
+        Stage("quantize", "quantize", after=("train", "calibrate")),
         Stage("fit", "fit", after=("train", "calibrate")),  # instead of quantize, where the artifact is fitted
         Stage("compress", "artifact"),
         Stage(

@@ -49,15 +49,23 @@ def accumulate(objective: Any, batches: TrainingText, step: int, train: TrainTab
 
 
 def update(
-    model: nn.Module, optimizers: list[torch.optim.Optimizer], step: int, multiplier: float, train: TrainTable
+    model: nn.Module,
+    optimizers: list[torch.optim.Optimizer],
+    step: int,
+    multipliers: dict[str, float],
+    train: TrainTable,
 ) -> None:
+    """Clip the gradients and take the optimizers' step. For "lr" in `multipliers` a group has its base_lr times that,
+    and so for whatever else it has a base of."""
     if train.grad_clip_norm:
         nn.utils.clip_grad_norm_(model.parameters(), train.grad_clip_norm)
     for optimizer in optimizers:
         if hasattr(optimizer, "set_step"):
             optimizer.set_step(step)
         for group in optimizer.param_groups:
-            group["lr"] = group["base_lr"] * multiplier
+            for name, multiplier in multipliers.items():
+                if f"base_{name}" in group:
+                    group[name] = group[f"base_{name}"] * multiplier
         optimizer.step()
     for optimizer in optimizers:
         optimizer.zero_grad(set_to_none=True)

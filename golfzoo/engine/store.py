@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from golfzoo.engine.clock import Clock
+    from golfzoo.engine.describe import Emit
     from golfzoo.engine.distributed import World
     from golfzoo.engine.protocols import Tensors
+    from golfzoo.engine.setup import Setup, Training
 
 
 class StageResult(NamedTuple):
@@ -36,12 +38,22 @@ class Store:
     def write_files(self, stage: str, tensors: Tensors) -> None:
         """Write what the folder should have of a stage, computed or taken over, beside the artifact."""
 
-    def save_checkpoint(self, step: int, state: dict[str, Any]) -> None:
-        """Keep a training that is under way: this process's share of it after `step` steps."""
+    def initial_weights(self) -> Tensors:
+        """A state that training starts from; {} where it starts from what the seed draws."""
+        return {}
 
-    def checkpoint_steps(self) -> list[int]:
-        """The steps that this process has checkpoints of."""
-        return []
+    def rehearse(self, setup: Setup, training: Training, emit: Emit) -> None:
+        """Try what comes after training. A submission is of a run that has been through."""
+
+    def resume(self, setup: Setup, clock: Clock) -> dict[str, Any]:
+        """Where a training goes on: "step" and "elapsed", and the model has its weights; {} at the beginning."""
+        return {}
+
+    def restore(self, resumed: dict[str, Any], setup: Setup, training: Training, clock: Clock) -> None:
+        """The rest of that, once warm-up has drawn its numbers and taken its steps."""
+
+    def save_checkpoint(self, setup: Setup, training: Training, step: int, elapsed: float, clock: Clock) -> None:
+        """Keep a training that is under way: this process's share of it after `step` steps."""
 
     def written_checkpoint(self) -> int:
         """The step of the last checkpoint that is written, which may take a while; 0 for none."""
@@ -49,21 +61,6 @@ class Store:
 
     def mark_complete(self, step: int) -> None:
         """Every process has written its share of that step."""
-
-    def complete_checkpoint(self) -> int:
-        """The last step that was marked so."""
-        return 0
-
-    def roll_back_to(self, step: int) -> dict[str, Any]:
-        """This process's share of the training at one of those steps; {} at step 0, the beginning."""
-        return {}
-
-    def forget_after(self, step: int) -> None:
-        """Remove checkpoints of later steps, which not every process has come to."""
-
-    def take_warnings(self) -> list[str]:
-        """What this process has to say, and cannot, because only the first one is heard."""
-        return []
 
     def stop_signal(self) -> int:
         """The number of the signal that asks this process to stop, or 0. Asked after every step of training."""

@@ -4,42 +4,37 @@ for a checkpoint is inside."""
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from typing import Any
 
-from golfzoo.engine.checkpoint import (
-    find_checkpoint,
-    pass_on_warnings,
-    restore_buffers,
-    restore_progress,
-    restore_weights,
-    rng_state,
-    set_rng_state,
-    training_state,
-)
 from golfzoo.engine.clock import Clock
 from golfzoo.engine.errors import Interrupted
 from golfzoo.engine.evaluate import evaluate_flat
-from golfzoo.engine.model import hash_state, on_cpu
+from golfzoo.engine.generators import restore_buffers, rng_state, set_rng_state
+from golfzoo.engine.model import hash_state, load_weights, on_cpu
 from golfzoo.engine.pace import Pace
-from golfzoo.engine.schedule import is_last, lr_multiplier
+from golfzoo.engine.schedule import is_last, look_up
 from golfzoo.engine.setup import Setup, Training
 from golfzoo.engine.step import accumulate, parallel, update
 from golfzoo.engine.store import StageResult, Store
 
 
 def train(setup: Setup, training: Training, store: Store, clock: Clock) -> StageResult:
-    """Train the model in place. Leaves its weights, the number of steps, the last validation's score, and a hash.
+    """Train the model in place. Leaves its weights (averaged, where there is an averager), their hash, the number of
+    steps, the scores of these weights and of the last step's, and receipts.
 
     A training that `store` has a checkpoint of goes on from there.
     """
     model, settings, world = setup.model.module, setup.plan.train, setup.world
-    resumed = find_checkpoint(store, world, clock)
-    restore_weights(resumed, model, world)  # before `parallel` gives everybody the first process's
+    averager, qat = setup.components.averager, setup.components.qat
+    resumed = store.resume(setup, clock)  # before `parallel` gives everybody the first process's weights
     objective = parallel(model, settings, world)
     with clock.stage("warmup"):
         warm_up(objective, setup, training)
     clock.emit({"event": "stage", "stage": "train"})  # its time is kept by `pace`, which stands still in validation
-    restore_progress(resumed, training.optimizers, world, clock)  # after warm-up, which draws numbers and takes steps
+    if averager:
+        averager.start(model.state_dict())
+    store.restore(resumed, setup, training, clock)  # after warm-up, which draws numbers and takes steps
     pace = Pace(resumed, settings, world, store, clock)
     while True:
         last = is_last(pace.step, pace.now, settings)
@@ -48,20 +43,29 @@ def train(setup: Setup, training: Training, store: Store, clock: Clock) -> Stage
             score = validate(setup, pace, clock)
         if last:
             break
-        multiplier = lr_multiplier(pace.step, pace.now, settings)
-        loss = accumulate(objective, training.batches, pace.step, settings, world)
-        update(model, training.optimizers, pace.step, multiplier, settings)
-        pace.count_step(loss, multiplier)
+        now, multipliers = look_up(setup.components.schedule, pace.step, pace.now, settings)
+        with qat.standing_in(model, setup.model.roles, now) if qat else nullcontext():
+            loss = accumulate(objective, training.batches, pace.step, settings, world)
+        update(model, training.optimizers, pace.step, multipliers, settings)
+        if averager:
+            averager.update(model.state_dict(), now._replace(step=pace.step + 1))
+        pace.count_step(loss, now.multiplier)
         if pace.signal_number or pace.checkpoint_is_due():
             pace.settle()
-            store.save_checkpoint(pace.step, training_state(setup, training, pace.step, pace.elapsed))
-            pass_on_warnings(store, world, clock)
+            store.save_checkpoint(setup, training, pace.step, pace.elapsed, clock)
             pace.checkpoint_saved()
         if pace.signal_number:
             raise Interrupted(pace.signal_number)
     clock.seconds["train"] = pace.elapsed
-    weights = on_cpu(model.state_dict())
-    return StageResult(weights, {"steps": pace.step, "score": score, "key": hash_state(weights)})
+    weights, scores, receipts = on_cpu(model.state_dict()), {"trained": score}, qat.receipts() if qat else {}
+    if averager:
+        weights, receipts["averager_moved"] = averager.result(weights)
+        load_weights(model, weights, "the averaged weights")
+        with clock.stage("validate"):
+            scores = {"trained": evaluate_flat(setup).brief(), "last": score}
+        clock.emit({"event": "averaged", "step": pace.step, **scores["trained"]})
+    facts = {"steps": pace.step, "scores": scores, "receipts": receipts, "key": hash_state(weights)}
+    return StageResult(weights, facts)
 
 
 def warm_up(objective: Any, setup: Setup, training: Training) -> None:
@@ -73,7 +77,7 @@ def warm_up(objective: Any, setup: Setup, training: Training) -> None:
     generators = rng_state(setup.world)
     for step in range(settings.warmup_steps):
         accumulate(objective, training.batches, step, settings, setup.world)
-        update(model, training.optimizers, 0, 1.0, settings)  # as the first step, at the full learning rate
+        update(model, training.optimizers, 0, {"lr": 1.0}, settings)  # as the first step, at the full learning rate
     model.load_state_dict(weights)
     restore_buffers(model, buffers)  # a state has only the persistent ones
     for optimizer, state in zip(training.optimizers, states, strict=True):

@@ -19,8 +19,8 @@ from golfzoo.engine.clock import Clock
 from golfzoo.engine.components import namespace
 from golfzoo.engine.distributed import World
 from golfzoo.engine.evaluate import evaluate, flat_windowing
-from golfzoo.engine.fit import quantize
 from golfzoo.engine.model import Objective, load_weights, on_cpu
+from golfzoo.engine.quantize import quantize
 from golfzoo.engine.schedule import training_seconds
 from golfzoo.engine.setup import Setup, Training, set_up, set_up_training
 from golfzoo.engine.step import accumulate, parallel, update
@@ -113,14 +113,14 @@ def time_stages(setup: Setup, training: Training, measure: Measure) -> dict[str,
             calibration.update(collect(setup, training, weights, clock).tensors)
 
         stages["calibrate"] = measure("calibration", calibrate, 1)
-    quantized = quantize(setup, weights, calibration, None, clock)
+    quantized = quantize(setup, weights, calibration, clock)
     artifact = compress(setup, quantized, clock).tensors["artifact"].numpy().tobytes()
 
     def load() -> None:
         load_weights(module, decode_model(artifact, setup.components, setup.model, "the artifact"), "the artifact")
 
     # The first two are warm by now.
-    stages["quantize"] = measure("quantization", lambda: quantize(setup, weights, calibration, None, clock), 0)
+    stages["quantize"] = measure("quantization", lambda: quantize(setup, weights, calibration, clock), 0)
     stages["compress"] = measure("compression", lambda: compress(setup, quantized, clock), 0)
     stages["load"] = measure("loading", load, 1)
     return stages
@@ -143,7 +143,7 @@ def training_step(objective: nn.Module, setup: Setup, training: Training) -> Cal
     def step() -> None:
         number = next(numbers)
         loss = accumulate(objective, training.batches, number, settings, world)
-        update(setup.model.module, training.optimizers, number, 1.0, settings)
+        update(setup.model.module, training.optimizers, number, {"lr": 1.0}, settings)
         world.gather([loss.item()])
 
     return step

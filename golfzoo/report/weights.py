@@ -11,7 +11,7 @@ from golfzoo.engine.model import relative_error
 from golfzoo.errors import GolfzooError
 from golfzoo.record import Record, load_record
 from golfzoo.report.gather import Run
-from golfzoo.running.worker import read_weights
+from golfzoo.running.weights import read_weights
 from golfzoo.shipping import sizes
 from golfzoo.zoo import Zoo
 

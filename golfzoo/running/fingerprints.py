@@ -5,10 +5,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from golfzoo.engine.kinds import kinds_of
+from golfzoo.engine.kinds import kind_of
 from golfzoo.engine.stages import STAGES
 from golfzoo.record import Record
-from golfzoo.shipping.code import closure, requirements
+from golfzoo.shipping.code import closure, modules_of, requirements
 from golfzoo.shipping.sources import hash_source
 from golfzoo.tables import NO_RESULT_DEPENDS_ON
 
@@ -21,9 +21,13 @@ class Fingerprints:
     and bodies of the components that it uses, the sources of the engine's part, the libraries' versions, the kind of
     device, and the fingerprints of the stages before it."""
 
-    def __init__(self, record: Record, dataset: dict[str, Any], device: str, num_processes: int) -> None:
+    def __init__(
+        self, record: Record, dataset: dict[str, Any], device: str, num_processes: int, init: str = ""
+    ) -> None:
+        """`init` is the hash of the weights that training starts from, where they are given."""
         self.record, self.dataset = record, dataset
         self.machine = {"device": device, "processes": num_processes}
+        self.init = init
         self.known: dict[tuple[str, str], str] = {}
         self.sources: dict[str, list[Path]] = {}
         """The sources of each stage whose fingerprint was asked for."""
@@ -35,13 +39,15 @@ class Fingerprints:
         return self.known[stage, key]
 
     def _compute(self, stage: str, key: str) -> str:
-        row, used = STAGES[stage], [kind for kind in kinds_of(stage) if kind in self.record.entries]
+        row, used = STAGES[stage], [slot for slot in self.record.entries if stage in kind_of(slot).stages]
         parts = {
             "options": {name: self._option(name) for name in row.options},
-            "components": {kind: self.record.tables[kind] for kind in used},
-            "targets": {kind: self.record.entries[kind].component.target for kind in used},
+            "components": [
+                [slot, self.record.table(slot), self.record.targets[slot]] for slot in used
+            ],  # in this order
             "code": self._code(stage, used),
             "data": {name: self.dataset[name] for name in row.data},
+            "init": self.init if "train" in row.options else "",
             "after": [self.of(other) for other in row.after],
         }
         text = json.dumps([stage, key, self.machine, parts], sort_keys=True)
@@ -55,10 +61,9 @@ class Fingerprints:
             key: value for key, value in values.items() if f"{table}.{key}" not in NO_RESULT_DEPENDS_ON
         }  # fmt: skip
 
-    def _code(self, stage: str, kinds: list[str]) -> list[Any]:
+    def _code(self, stage: str, slots: list[str]) -> list[Any]:
         """Hashes of all sources that the stage runs, and the versions of the libraries that they import."""
-        bodies = [self.record.entries[kind].component.target.partition(":")[0] for kind in kinds]
-        files = closure([f"golfzoo.engine.{STAGES[stage].module}", _EVERYWHERE, *bodies])
+        files = closure([f"golfzoo.engine.{STAGES[stage].module}", _EVERYWHERE, *modules_of(self.record, slots)])
         # run.py calls every stage. It counts by itself, without the other stages' modules that it imports.
         files[_RUN] = closure([_RUN])[_RUN]
         self.sources[stage] = list(files.values())

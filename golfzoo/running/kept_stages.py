@@ -3,14 +3,20 @@
 from pathlib import Path
 from typing import Any
 
+from golfzoo.engine.clock import Clock
+from golfzoo.engine.describe import Emit
 from golfzoo.engine.errors import Interrupted
+from golfzoo.engine.setup import Setup, Training
 from golfzoo.engine.store import StageResult, Store
 from golfzoo.running.cache import Cache
 from golfzoo.running.checkpoints import Checkpoints
 from golfzoo.running.fingerprints import Fingerprints
 from golfzoo.running.folder import write_stage_files
 from golfzoo.running.journal import Journal
+from golfzoo.running.rehearse import rehearse
 from golfzoo.running.signals import Stop
+from golfzoo.running.training import Progress, restore_rest, restore_weights
+from golfzoo.running.weights import read_weights
 from golfzoo.shipping.sources import edited
 
 
@@ -31,6 +37,7 @@ class KeptStages(Store):
         self.journal, self.stop, self.fresh = journal, stop, fresh
         self.cache, self.fingerprints = cache, fingerprints
         self.checkpoints = Checkpoints(folder, rank, journal, fingerprints)
+        self.progress = Progress(self.checkpoints, journal)
 
     # ---- stages -----------------------------------------------------------------------------------------------------
 
@@ -77,31 +84,31 @@ class KeptStages(Store):
         """When the run's folder was made: another may have had its name before."""
         return (self.folder / "record.toml").stat().st_mtime_ns
 
+    def initial_weights(self) -> dict[str, Any]:
+        file = self.fingerprints.record.tables["train"]["init"]
+        return read_weights(Path(file)) if file else {}
+
+    def rehearse(self, setup: Setup, training: Training, emit: Emit) -> None:
+        rehearse(setup, training, emit)
+
     # ---- checkpoints ------------------------------------------------------------------------------------------------
 
-    def save_checkpoint(self, step: int, state: dict[str, Any]) -> None:
-        self.checkpoints.save(step, state)
+    def resume(self, setup: Setup, clock: Clock) -> dict[str, Any]:
+        resumed = self.progress.find(setup.world, clock)
+        restore_weights(resumed, setup)
+        return resumed
 
-    def checkpoint_steps(self) -> list[int]:
-        return self.checkpoints.steps()
+    def restore(self, resumed: dict[str, Any], setup: Setup, training: Training, clock: Clock) -> None:
+        restore_rest(resumed, setup, training, clock)
 
-    def roll_back_to(self, step: int) -> dict[str, Any]:
-        return self.checkpoints.roll_back_to(step)
+    def save_checkpoint(self, setup: Setup, training: Training, step: int, elapsed: float, clock: Clock) -> None:
+        self.progress.save(setup, training, step, elapsed, clock)
 
     def written_checkpoint(self) -> int:
         return self.checkpoints.written
 
     def mark_complete(self, step: int) -> None:
         self.checkpoints.mark_complete(step)
-
-    def complete_checkpoint(self) -> int:
-        return self.checkpoints.complete()
-
-    def forget_after(self, step: int) -> None:
-        self.checkpoints.forget_after(step)
-
-    def take_warnings(self) -> list[str]:
-        return self.journal.take_warnings()
 
     # ---- signals ----------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,8 +16,13 @@ class Stop:
     def __init__(self) -> None:
         self.listened_to = False
         self.signal_number = 0
+        self.last_heard = float("-inf")
 
     def heard(self, number: int, frame: object) -> None:
+        now = time.monotonic()
+        repeated, self.last_heard = now - self.last_heard < 1.0, now
+        if repeated:  # whoever signals all processes of a job signals the launcher too, which passes it on
+            return
         if self.listened_to and not self.signal_number:
             self.signal_number = number
         elif number == signal.SIGINT:
@@ -30,7 +36,9 @@ class Stop:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        previous = {number: signal.signal(number, self.heard) for number in (signal.SIGINT, signal.SIGTERM)}
+        # One that is ignored, as where a shell started it in the background, stays so.
+        heard = [each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) != signal.SIG_IGN]
+        previous = {number: signal.signal(number, self.heard) for number in heard}
         try:
             yield
         finally:

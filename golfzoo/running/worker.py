@@ -10,7 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 
 from golfzoo.corpus.check import fingerprint
@@ -32,6 +31,7 @@ from golfzoo.running.journal import Journal
 from golfzoo.running.kept_stages import KeptStages
 from golfzoo.running.loggers import Loggers
 from golfzoo.running.signals import Stop
+from golfzoo.running.weights import hash_file, read_weights
 from golfzoo.shipping.code import code_hashes, pack_code, shipped_modules
 from golfzoo.shipping.sources import check_imported
 
@@ -64,6 +64,10 @@ def work(record: Record, folder: Path, world: World, listen: Emit | None = None,
         "device": device,
         "components": describe_components(record),
     }
+    if plan.train.init:
+        result["init"] = {"file": plan.train.init, "sha256": hash_file(Path(plan.train.init))}
+        if before.get("init", result["init"])["sha256"] != result["init"]["sha256"]:
+            raise RunError(f"{plan.train.init}: is not the file that the run in {folder} started from")
     stop = Stop()
     with stop.installed(), Journal(folder if first else None, [listen] if listen else []) as journal:
         loggers = Loggers(journal)
@@ -73,9 +77,11 @@ def work(record: Record, folder: Path, world: World, listen: Emit | None = None,
             if first:
                 environment = describe_environment(record, device, world.size)
                 environment |= {"fresh": fresh, "dataset": result["dataset"], "code": code_hashes(record)}
+                environment |= {"init": result["init"]} if plan.train.init else {}
                 write_json(folder / "env.json", environment)
                 loggers.open(record, folder)
-            prints = Fingerprints(record, result["dataset"], device, world.size)
+            init = result.get("init", {}).get("sha256", "")
+            prints = Fingerprints(record, result["dataset"], device, world.size, init)
             components = record.bind()
             check_imported(sources)
             stages = KeptStages(folder, world.rank, Cache(), prints, journal, stop, fresh)
@@ -126,17 +132,3 @@ def score(record: Record, path: Path, is_artifact: bool, world: World, listen: E
             raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
 
     return score_only(namespace(record.tables), components, world, read_state, str(path), listen)
-
-
-def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """A state from .safetensors, or from a .pt of nothing but tensors, such as the reference's final_model.pt."""
-    try:
-        is_safe = path.suffix == ".safetensors"
-        state = safetensors.torch.load_file(path) if is_safe else torch.load(path, "cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such file") from None
-    except Exception as error:  # both readers raise whatever their parsers raise
-        raise RunError(f"{path}: not a file of weights: {' '.join(str(error).split())[:200]}") from None
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise RunError(f"{path}: must hold a dict of name -> tensor")
-    return state

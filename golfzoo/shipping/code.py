@@ -12,10 +12,13 @@ import json
 import lzma
 import re
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from golfzoo.engine.kinds import kind_of
 from golfzoo.engine.loader import read_text
+from golfzoo.engine.stages import STAGES
 from golfzoo.errors import PluginError, UsageError
 from golfzoo.record import Record
 from golfzoo.shipping.closure import closure, imported_names, is_module, is_namespace, requirements
@@ -79,8 +82,7 @@ def _pack(files: dict[str, str], record: Record) -> bytes:
 
 def _text(files: dict[str, str], record: Record) -> str:
     """All that is packed, in ASCII: the record, and the path and contents of each file by turns."""
-    targets = {kind: entry.component.target for kind, entry in record.entries.items()}
-    parts = [json.dumps({"tables": record.tables, "targets": targets}, separators=(",", ":"))]
+    parts = [json.dumps({"tables": record.tables, "targets": record.targets}, separators=(",", ":"))]
     folders = {str(parent) for path in files if path.endswith(".py") for parent in PurePosixPath(path).parents} - {"."}
     # A face stays behind, and its package is empty.
     packages = [folder for folder in folders if not is_namespace(folder.replace("/", "."))]
@@ -170,8 +172,14 @@ def code_hashes(record: Record) -> dict[str, str]:
 
 def shipped_modules(record: Record) -> dict[str, Path]:
     """Module name -> source file, for everything that a submission imports from the engine and from its plugins."""
-    bodies = [entry.component.target.partition(":")[0] for entry in record.entries.values()]
-    return closure(["golfzoo.engine.standalone", "golfzoo.engine.loader", *bodies])
+    fit = [f"golfzoo.engine.{STAGES['fit'].module}"] if record.tables["size"]["fit"] else []
+    return closure(["golfzoo.engine.standalone", "golfzoo.engine.loader", *fit, *modules_of(record, record.entries)])
+
+
+def modules_of(record: Record, slots: Iterable[str]) -> list[str]:
+    """The modules that the components at these slots begin in: their bodies, and what the engine has them in."""
+    targets = [target for slot in slots for target in (record.targets[slot], kind_of(slot).through) if target]
+    return [target.partition(":")[0] for target in targets]
 
 
 def _escape(payload: bytes) -> bytes:

@@ -39,6 +39,8 @@ def write_submission(
     code = pack_code(record)
     artifact = (runs[0] / "artifact.golf").read_bytes()
     size = count_bytes(len(artifact), len(code), result["bytes"]["tokenizer"], namespace(record.tables["size"]))
+    if init := record.tables["train"]["init"]:
+        objections.append(f"{runs[0]}: started from the weights in {init}; its train_gpt.py would start without them")
     if not size["fits"]:
         objections.append(_over_limit(size, record, artifact))
     if objections and not force:

@@ -19,7 +19,7 @@ from typing import Any
 
 from golfzoo.engine.describe import Emit
 from golfzoo.engine.files import write_whole
-from golfzoo.engine.kinds import KINDS, kinds_of
+from golfzoo.engine.kinds import BY_TABLE, KINDS
 from golfzoo.errors import GolfzooError, UsageError
 from golfzoo.machine.devices import device_name
 from golfzoo.record import Record, load_record
@@ -182,7 +182,7 @@ def by_training(cells: list[Cell]) -> list[list[Cell]]:
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
         tables = cell.record.tables
-        shared = {name: tables.get(name) for name in ("data", "train", *kinds_of("train"))}
+        shared = {name: tables.get(name) for name in ("data", "train", *tables_of("train"))}
         groups.setdefault(json.dumps(shared, sort_keys=True), []).append(cell)
     return list(groups.values())
 
@@ -263,6 +263,11 @@ def _difference(base: Group, other: Group) -> dict[str, Any]:
 # ---- what it would take ---------------------------------------------------------------------------------------------
 
 
+def tables_of(*stages: str) -> list[str]:
+    """The tables of a record that name what one of these stages depends on."""
+    return [kind.table for kind in KINDS.values() if set(stages) & set(kind.stages)]
+
+
 def estimate(cell: Cell, history: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, float | None]:
     """Seconds of training and of scoring, and bytes, from runs on this machine that had the same tables.
 
@@ -271,15 +276,17 @@ def estimate(cell: Cell, history: list[tuple[dict[str, Any], dict[str, Any]]]) -
     tables = cell.record.tables
     guess: dict[str, float | None] = {"train": None, "eval": None, "bytes": None}
     for known, result in history:
-        same = {name for name in (*KINDS, "data", "eval") if known.get(name) == tables.get(name)}  # or both have none
-        if guess["train"] is None and {*kinds_of("train"), "data"} <= same:
+        same = {
+            name for name in (*BY_TABLE, "data", "eval") if known.get(name) == tables.get(name)
+        }  # or both have none
+        if guess["train"] is None and {*tables_of("train"), "data"} <= same:
             tokens = tables["train"]["iterations"] * tables["train"]["batch_tokens"]
             seconds = result["seconds"]["train"] * tokens / max(result["tokens_trained"], 1)
             cap = tables["train"]["max_wallclock_seconds"]
             guess["train"] = min(seconds, cap) if cap else seconds
-        if guess["eval"] is None and {*kinds_of("eval"), "eval", "data"} <= same:
+        if guess["eval"] is None and {*tables_of("eval"), "eval", "data"} <= same:
             guess["eval"] = result["seconds"]["eval"]
-        if guess["bytes"] is None and {"architecture", *kinds_of("quantize", "compress")} <= same:
+        if guess["bytes"] is None and {"architecture", "parts", *tables_of("quantize", "compress")} <= same:
             guess["bytes"] = result["bytes"]["total"]
     return guess
 

@@ -89,7 +89,8 @@ def _of_record(name: str, folders: list[Path]) -> tuple[list[Path], str]:
 
 def _resolved(path: Path, profile: str) -> dict[str, str] | None:
     """The options of a record under a profile; None where it has no such profile."""
-    from golfzoo.record import load_record, profile_names
+    from golfzoo.overlay import profile_names
+    from golfzoo.record import load_record
     from golfzoo.zoo import discover
 
     if profile != "none" and profile not in profile_names(str(path)):

@@ -66,11 +66,12 @@ def _of_kind(zoo: Zoo, kind: str) -> list[Entry]:
 
 
 def _grid(record: Record, arguments: list[str]) -> list[str]:
-    """With and without a component that may be left out: such a grid trains once. Otherwise more seeds."""
-    for kind in KINDS.values():
+    """With and without a component that may be left out: best one without which the same training counts. Otherwise
+    more seeds."""
+    for kind in sorted(KINDS.values(), key=lambda kind: "train" in kind.stages):
         # Options of it among the arguments could not be laid over what is switched off.
-        if kind.optional and kind.name in record.entries and not _change(kind.table, arguments):
-            return ["--vary", f"{kind.table}.use=none,{record.entries[kind.name].component.name}"]
+        for slot in record.slots(kind.name) if kind.optional and not _change(kind.table, arguments) else ():
+            return ["--vary", f"{slot}.use=none,{record.entries[slot].component.name}"]
     return ["--seeds", "1,2,3"]
 
 

@@ -71,27 +71,38 @@ def _check_kind(zoo: Zoo, kind: str) -> None:
     raise UsageError(f"unknown kind {kind!r}{hint}")
 
 
-def records(zoo: Zoo, folder: Path, as_json: bool) -> str:
-    """Name, file, published score and summary of every record in a folder; broken ones say what is wrong."""
+def records(zoo: Zoo, folder: Path, as_json: bool, sizes: bool = False) -> str:
+    """Name, file, published score and summary of every record in a folder; broken ones say what is wrong. `sizes`: also
+    the bytes of the code that would ship."""
     files = sorted(folder.glob("*.toml"))
     if not folder.exists():
         raise UsageError(f"{folder}: no such folder; give one that holds records, as in `golfzoo records DIR`")
     if not files:
         raise UsageError(f"{folder}: holds no records (*.toml)")
+    from golfzoo.shipping.code import pack_code
+
     rows: list[dict[str, Any]] = []
     for file in files:
         try:
-            table = load_record(str(file), zoo).tables["record"]
+            record = load_record(str(file), zoo)
+            code = {"code": len(pack_code(record))} if sizes else {}
         except GolfzooError as error:
             rows.append({"name": file.stem, "file": str(file), "published": None, "summary": f"broken: {error}"})
         else:
+            table = record.tables["record"]
             published = (table["published"] or {}).get("val_bpb")
-            rows.append({"name": table["name"], "file": str(file), "published": published, "summary": table["summary"]})
+            rows.append(
+                {"name": table["name"], "file": str(file), "published": published, "summary": table["summary"], **code}
+            )
     if as_json:
         return json.dumps(rows, indent=1)
-    return "\n".join(
-        columns([[row["name"], row["file"], row["published"] or "-", row["summary"].split("\n")[0]] for row in rows])
-    )
+
+    def cells(row: dict[str, Any]) -> list[Any]:
+        code = [f"{row['code']:,}" if "code" in row else "-"] if sizes else []
+        published = f"{row['published']:.4f}" if row["published"] else "-"
+        return [row["name"], row["file"], published, *code, row["summary"].split("\n")[0]]
+
+    return "\n".join(columns([cells(row) for row in rows]))
 
 
 def columns(rows: list[list[Any]]) -> list[str]:

@@ -20,7 +20,7 @@ class Subject:
     """A claim and its evidence.
 
     tables    the resolved record
-    targets   kind -> where its component is
+    targets   slot -> where its component is
     sources   the modules of a submission; None for a run, whose components are the installed ones
     code      the `train_gpt.py` that is counted
     claim     what is reported: result.json, or submission.json under the same names
@@ -56,7 +56,7 @@ def _read_finished_run(folder: Path, zoo: Zoo) -> Subject:
     return Subject(
         folder=folder,
         tables=record.tables,
-        targets={kind: entry.component.target for kind, entry in record.entries.items()},
+        targets=record.targets,
         sources=None,
         code=pack_code(record),
         claim=claim,

@@ -17,7 +17,7 @@ from golfzoo.corpus.texts import decoder
 from golfzoo.engine.data import data_paths, describe_dataset
 from golfzoo.engine.distributed import join
 from golfzoo.engine.loader import write_files
-from golfzoo.running.worker import read_weights
+from golfzoo.running.weights import read_weights
 from golfzoo.shipping.code import unpack_files
 from golfzoo.verify import probes
 from golfzoo.verify.scene import make_scene

@@ -1,8 +1,25 @@
-"""The baseline GPT of openai/parameter-golf's train_gpt.py: its names, shapes, order of initialisation, arithmetic."""
+"""The baseline GPT of openai/parameter-golf's train_gpt.py: its names, shapes, order of initialisation, arithmetic; and
+places for parts. A part is a module with methods named after the places where it acts:
+
+    embed(x, ctx)              on the token embedding, before its norm; x and every other is (batch, time, model_dim)
+    stream(x, ctx)             on the stream behind that norm, before it is kept as x0
+    values(v, ctx, layer)      on a layer's values before heads are cut, (batch, time, value_dim)
+    attended(y, v, x, layer)   on what attention gives, (batch, heads, time, head_dim), before its projection; v
+                               (batch, kv_heads, time, head_dim); x is what the layer read
+    build(model)               once the blocks are made: what it draws, it draws after them
+    start(model)               once all initial weights are drawn
+
+Several parts at a place act in the record's order. `layers` of a part are those that it acts in, counted from 0;
+without it, all. It is built with `shape`: vocab_size, num_layers, model_dim, num_heads, head_dim, value_dim. `ctx` has
+`ids`, the tokens, and `shared`, a dict for what is computed once a forward pass. Roles go by module: what nn.Linear has
+is "matrix", nn.Embedding "embedding", all else "control".
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +32,20 @@ from golfzoo_layers.rotary import Rotary, rotate
 if TYPE_CHECKING:
     from golfzoo_gpt import GPTConfig
 
+Places = Mapping[str, list[Any]]
+"""The parts that act at a place, for one layer."""
+
+
+class Context:
+    """What all places of a forward pass have in common: `ids`, `x0`, `rope`, and `shared`."""
+
+    x0: Tensor
+    rope: tuple[Tensor, Tensor]
+
+    def __init__(self, ids: Tensor) -> None:
+        self.ids = ids
+        self.shared: dict[Any, Tensor] = {}
+
 
 class Attention(nn.Module):
     def __init__(self, config: GPTConfig) -> None:
@@ -25,35 +56,43 @@ class Attention(nn.Module):
         self.c_k = CastedLinear(dim, config.num_kv_heads * head_dim, bias=False)
         self.c_v = CastedLinear(dim, config.num_kv_heads * head_dim, bias=False)
         self.proj = CastedLinear(dim, dim, bias=False)
-        nn.init.zeros_(self.proj.weight)  # every block starts as the identity
+        self.proj.start_at_zero()  # every block starts as the identity
         self.q_gain = nn.Parameter(torch.full((config.num_heads,), config.qk_gain_init))
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def forward(self, x: Tensor, ctx: Context, layer: int, parts: Places) -> Tensor:
         batch, time, dim = x.shape
         q = self.c_q(x).view(batch, time, self.num_heads, self.head_dim).transpose(1, 2)
         k = self.c_k(x).view(batch, time, self.num_kv_heads, self.head_dim).transpose(1, 2)
-        v = self.c_v(x).view(batch, time, self.num_kv_heads, self.head_dim).transpose(1, 2)
-        q = rotate(rms_norm(q), cos, sin)  # under CUDA's autocast the norm gives float32
+        v = self.c_v(x)
+        for part in parts["values"]:
+            v = part.values(v, ctx, layer)
+        v = v.view(batch, time, self.num_kv_heads, self.head_dim).transpose(1, 2)
+        q = rotate(rms_norm(q), *ctx.rope)  # under CUDA's autocast the norm gives float32
         q = q * self.q_gain.to(q.dtype)[:, None, None]
-        k = rotate(rms_norm(k), cos, sin)
+        k = rotate(rms_norm(k), *ctx.rope)
         grouped = self.num_kv_heads != self.num_heads
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
+        for part in parts["attended"]:
+            y = part.attended(y, v, x, layer)
         return self.proj(y.transpose(1, 2).reshape(batch, time, dim))
 
 
 class MLP(nn.Module):
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        self.fc = CastedLinear(config.model_dim, config.mlp_mult * config.model_dim, bias=False)
-        self.proj = CastedLinear(config.mlp_mult * config.model_dim, config.model_dim, bias=False)
-        nn.init.zeros_(self.proj.weight)
+        hidden = config.mlp_hidden or int(config.mlp_mult * config.model_dim)
+        self.slope = config.activation_slope
+        self.fc = CastedLinear(config.model_dim, hidden, bias=False)
+        self.proj = CastedLinear(hidden, config.model_dim, bias=False)
+        self.proj.start_at_zero()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.proj(F.relu(self.fc(x)).square())
+        x = self.fc(x)
+        return self.proj((F.leaky_relu(x, self.slope) if self.slope else F.relu(x)).square())
 
 
 class Block(nn.Module):
-    def __init__(self, config: GPTConfig) -> None:
+    def __init__(self, config: GPTConfig, layer: int) -> None:
         super().__init__()
         dim = config.model_dim
         self.attn = Attention(config)
@@ -61,50 +100,106 @@ class Block(nn.Module):
         self.attn_scale = nn.Parameter(torch.ones(dim))
         self.mlp_scale = nn.Parameter(torch.ones(dim))
         self.resid_mix = nn.Parameter(torch.stack((torch.ones(dim), torch.zeros(dim))))
+        self.layer, self.ln_scale = layer, (layer + 1) ** -0.5 if config.ln_scale else 1.0
 
-    def forward(self, x: Tensor, x0: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def forward(self, x: Tensor, ctx: Context, parts: Places) -> Tensor:
         mix = self.resid_mix.to(x.dtype)
-        x = mix[0] * x + mix[1] * x0
-        x = x + self.attn_scale.to(x.dtype) * self.attn(rms_norm(x), cos, sin)
-        return x + self.mlp_scale.to(x.dtype) * self.mlp(rms_norm(x))
+        x = mix[0] * x + mix[1] * ctx.x0
+        x = x + self.attn_scale.to(x.dtype) * self.attn(self.normed(x), ctx, self.layer, parts)
+        return x + self.mlp_scale.to(x.dtype) * self.mlp(self.normed(x))
+
+    def normed(self, x: Tensor) -> Tensor:
+        return rms_norm(x) if self.ln_scale == 1 else rms_norm(x) * self.ln_scale
 
 
 class GPT(nn.Module):
-    def __init__(self, config: GPTConfig, vocab_size: int) -> None:
+    def __init__(self, config: GPTConfig, vocab_size: int, parts: Mapping[str, Callable[..., nn.Module]]) -> None:
         super().__init__()
+        head_dim = config.model_dim // config.num_heads
         self.num_skips = config.num_layers // 2
         self.softcap, self.tied = config.logit_softcap, config.tie_embeddings
-        self.rotary = Rotary(config.model_dim // config.num_heads, config.rope_base)
+        self.rotary = Rotary(config.rope_dims or head_dim, config.rope_base, config.rope_train_len)
+        self.whole_windows = config.rope_train_len > 0  # a shorter window would turn otherwise
         self.tok_emb = nn.Embedding(vocab_size, config.model_dim)
+        shape = SimpleNamespace(
+            vocab_size=vocab_size, num_layers=config.num_layers, model_dim=config.model_dim, num_heads=config.num_heads,
+            head_dim=head_dim, value_dim=config.num_kv_heads * head_dim,
+        )  # fmt: skip
+        self.parts = nn.ModuleDict({name: make(shape=shape) for name, make in parts.items()})
         self.skip_weights = nn.Parameter(torch.ones(self.num_skips, config.model_dim))
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
+        self._at("build")
         self.lm_head: nn.Module
         if config.tie_embeddings:
             self.lm_head = TiedHead(config.model_dim, vocab_size)
             nn.init.normal_(self.tok_emb.weight, std=config.tied_embed_init_std)
         else:
             self.lm_head = CastedLinear(config.model_dim, vocab_size, bias=False)
-            nn.init.zeros_(self.lm_head.weight)
+            self.lm_head.start_at_zero()
+        if config.init != "reference":
+            self._draw_orthogonal(plain=config.init == "orthogonal_plain")
+        self._at("start")
+        self.places = [
+            {place: self._acting(place, layer) for place in ("values", "attended")}
+            for layer in range(config.num_layers)
+        ]
 
     def parameter_roles(self) -> dict[str, str]:
-        named = {"tok_emb.weight": "embedding", "lm_head.weight": "head"}
-        return {
-            name: named.get(name, "matrix" if name.endswith(".weight") else "control")
-            for name, _ in self.named_parameters()
-        }
+        def role(name: str) -> str:
+            owner, _, last = name.rpartition(".")
+            module = self.get_submodule(owner)
+            if name == "lm_head.weight":
+                return "head"
+            if isinstance(module, nn.Embedding):
+                return "embedding"
+            return "matrix" if isinstance(module, nn.Linear) and last == "weight" else "control"
+
+        return {name: role(name) for name, _ in self.named_parameters()}
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """(batch, time) -> (batch, time, vocab_size)"""
-        x = x0 = rms_norm(self.tok_emb(input_ids))  # (batch, time, model_dim)
-        cos, sin = self.rotary(input_ids.shape[1], x.dtype)
+        x = self.tok_emb(input_ids)  # (batch, time, model_dim)
+        ctx = Context(input_ids)
+        for part in self._acting("embed"):
+            x = part.embed(x, ctx)
+        x = rms_norm(x)
+        for part in self._acting("stream"):
+            x = part.stream(x, ctx)
+        ctx.x0, ctx.rope = x, self.rotary(input_ids.shape[1], x.dtype)
         skips: list[Tensor] = []
-        for number, block in enumerate(self.blocks):
+        for number, (block, parts) in enumerate(zip(self.blocks, self.places, strict=True)):
             if number >= self.num_skips and skips:
                 weight = self.skip_weights[number - self.num_skips]
                 x = x + weight.to(x.dtype) * skips.pop()
-            x = block(x, x0, cos, sin)
+            x = block(x, ctx, parts)
             if number < self.num_skips:
                 skips.append(x)
         x = rms_norm(x)
         logits = self.lm_head(x, self.tok_emb.weight) if self.tied else self.lm_head(x)
         return self.softcap * torch.tanh(logits / self.softcap)
+
+    def _acting(self, place: str, layer: int | None = None) -> list[Any]:
+        return [
+            part
+            for part in self.parts.values()
+            if hasattr(part, place) and (layer is None or layer in getattr(part, "layers", (layer,)))
+        ]
+
+    def _at(self, place: str) -> None:
+        for part in self._acting(place):
+            getattr(part, place)(self)
+
+    def _draw_orthogonal(self, plain: bool) -> None:
+        """Linear layers that do not start at zero are drawn anew, in the order of their first draw. Unless `plain`,
+        only those of at least 64 rows and columns, and a projection is scaled by 1 / sqrt(2 * layers)."""
+        late = self._acting("build")
+        early = [part for part in self.parts.values() if part not in late]
+        for module in [*early, *self.blocks, *late]:
+            for name, layer in module.named_modules():
+                if not isinstance(layer, nn.Linear) or getattr(layer, "starts_at_zero", False):
+                    continue
+                if plain or min(layer.weight.shape) >= 64:
+                    nn.init.orthogonal_(layer.weight)
+                    if not plain and name.endswith("proj"):
+                        with torch.no_grad():
+                            layer.weight.mul_((2 * len(self.blocks)) ** -0.5)

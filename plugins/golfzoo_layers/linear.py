@@ -9,8 +9,14 @@ from torch import Tensor, nn
 class CastedLinear(nn.Linear):
     """A linear layer whose float32 weight is cast to its input's type at use."""
 
+    starts_at_zero = False
+
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight.to(x.dtype))
+
+    def start_at_zero(self) -> None:
+        nn.init.zeros_(self.weight)
+        self.starts_at_zero = True  # whatever initialization comes after
 
 
 class TiedHead(nn.Module):

@@ -2,39 +2,56 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor, nn
 
 
 class Rotary(nn.Module):
-    """Cosines and sines of the rotary angles of `head_dim / 2` frequencies, which `base` spaces geometrically.
+    """Cosines and sines of the rotary angles of `dims / 2` frequencies, which `base` spaces geometrically.
 
-    They are kept, for positions up to `length`: what is computed in a forward pass, a compiler computes again in the
-    kernels of every layer, forward and backward. They are no part of the model's state.
+    With `train_len`, a window of T > train_len tokens has the base times (T / train_len)^(dims / (dims - 2)): NTK-aware
+    scaling (bloc97, reddit.com/r/LocalLLaMA, 2023). Angles then depend on the width of the window.
+
+    The tables are kept: what is computed in a forward pass, a compiler computes again in the kernels of every layer,
+    forward and backward. They are no part of the model's state.
     """
 
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, head_dim: int, base: float, length: int = 4096) -> None:
+    def __init__(self, dims: int, base: float, train_len: int = 0, length: int = 4096) -> None:
         super().__init__()
-        self.head_dim, self.base = head_dim, base
-        for name, table in zip(("cos", "sin"), self._tables(length, torch.device("cpu")), strict=True):
+        self.dims, self.base, self.train_len = dims, base, train_len
+        for name, table in zip(("cos", "sin"), tables(dims, base, length, torch.device("cpu")), strict=True):
             self.register_buffer(name, table, persistent=False)
 
     def forward(self, time: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Both (time, head_dim / 2)."""
-        known = time <= len(self.cos)
-        cos, sin = (self.cos, self.sin) if known else self._tables(time, self.cos.device)
+        """Both (time, dims / 2)."""
+        base = self.base
+        if 0 < self.train_len < time:
+            base *= (time / self.train_len) ** (self.dims / (self.dims - 2))
+        known = base == self.base and time <= len(self.cos)
+        cos, sin = (self.cos, self.sin) if known else tables(self.dims, base, time, self.cos.device)
         return cos[:time].to(dtype), sin[:time].to(dtype)
 
-    def _tables(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        exponents = torch.arange(0, self.head_dim, 2, device=device, dtype=torch.float32) / self.head_dim
-        angles = torch.outer(torch.arange(length, device=device, dtype=torch.float32), 1.0 / self.base**exponents)
-        return angles.cos(), angles.sin()
+
+@torch.compiler.assume_constant_result
+def tables(dims: int, base: float, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Made once: a compiler looks into what is cached, but not behind what it is told is a constant."""
+    return _tables(dims, base, length, device)
+
+
+@functools.lru_cache(maxsize=8)
+def _tables(dims: int, base: float, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    exponents = torch.arange(0, dims, 2, device=device, dtype=torch.float32) / dims
+    angles = torch.outer(torch.arange(length, device=device, dtype=torch.float32), 1.0 / base**exponents)
+    return angles.cos(), angles.sin()
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """In the half-split form; x is (batch, heads, time, head_dim)."""
-    x1, x2 = x.chunk(2, dim=-1)
-    return torch.cat((x1 * cos + x2 * sin, x2 * cos - x1 * sin), dim=-1)
+    """In the half-split form; x is (batch, heads, time, head_dim), of which the first dims turn."""
+    turning, still = x[..., : 2 * cos.shape[-1]], x[..., 2 * cos.shape[-1] :]
+    x1, x2 = turning.chunk(2, dim=-1)
+    return torch.cat((x1 * cos + x2 * sin, x2 * cos - x1 * sin, still), dim=-1)

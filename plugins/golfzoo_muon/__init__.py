@@ -16,6 +16,9 @@ class MuonConfig(Config):
     beta1: float = option(0.9, "Adam's first decay", ge=0, lt=1)
     beta2: float = option(0.95, "Adam's second decay", ge=0, lt=1)
     adam_eps: float = option(1e-8, "Adam's epsilon", gt=0)
+    weight_decay: float = option(0.0, "decoupled weight decay of the matrices (Muon)", ge=0)
+    decay_after_update: bool = option(False, "decay matrices after their update, not before it")
+    adam_weight_decay: float = option(0.0, "decoupled weight decay of all others (AdamW)", ge=0)
 
 
 @hookimpl

@@ -38,7 +38,7 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(self, parameters: list[nn.Parameter], config: MuonConfig, process_group: Any) -> None:
         self.config, self.group = config, process_group
-        super().__init__(parameters, {"lr": config.matrix_lr, "base_lr": config.matrix_lr})
+        super().__init__(parameters, _rates(config.matrix_lr, config.weight_decay))
         self.momentum = config.momentum
         self.rank = dist.get_rank(process_group) if process_group else 0
         self.size = dist.get_world_size(process_group) if process_group else 1
@@ -60,8 +60,13 @@ class Muon(torch.optim.Optimizer):
                     piece.view_as(parameter)
                     for piece, parameter in zip(flat.split([p.numel() for p in trained]), trained, strict=True)
                 ]
+            kept = 1 - group["lr"] * group["weight_decay"]
             for parameter, update in zip(trained, updates, strict=True):
+                if not self.config.decay_after_update:
+                    parameter.mul_(kept)
                 parameter.add_(update.to(parameter.dtype), alpha=-group["lr"])
+                if self.config.decay_after_update:
+                    parameter.mul_(kept)
 
     def _updates(self, trained: list[nn.Parameter]) -> list[Tensor]:
         """The update of every parameter that this process owns, and zeros for the others."""
@@ -91,7 +96,7 @@ class Muon(torch.optim.Optimizer):
 def build(
     config: MuonConfig, parameters: dict[str, nn.Parameter], roles: dict[str, str], process_group: Any
 ) -> list[torch.optim.Optimizer]:
-    """Muon for 2-D matrices, and one Adam group for each rate of the others."""
+    """Muon for 2-D matrices, and one AdamW group for each rate of the others."""
     of_role: dict[str, list[nn.Parameter]] = {"embedding": [], "head": [], "matrix": [], "control": []}
     for name, parameter in parameters.items():
         # Newton-Schulz needs two dimensions; a stranger's 3-D "matrix" goes to Adam.
@@ -99,11 +104,20 @@ def build(
         of_role[role].append(parameter)
     embed_lr = config.embed_lr if of_role["head"] else config.tied_embed_lr
     rates = {"embedding": embed_lr, "head": config.head_lr, "control": config.scalar_lr}
-    groups = [{"params": of_role[role], "lr": rate, "base_lr": rate} for role, rate in rates.items() if of_role[role]]
+    groups = [
+        {"params": of_role[role], **_rates(rate, config.adam_weight_decay)}
+        for role, rate in rates.items()
+        if of_role[role]
+    ]
     optimizers: list[torch.optim.Optimizer] = []
     if of_role["matrix"]:
         optimizers.append(Muon(of_role["matrix"], config, process_group))
     if groups:
         betas = (config.beta1, config.beta2)
-        optimizers.append(torch.optim.Adam(groups, betas=betas, eps=config.adam_eps, fused=True))
+        optimizers.append(torch.optim.AdamW(groups, betas=betas, eps=config.adam_eps, fused=True))
     return optimizers
+
+
+def _rates(lr: float, weight_decay: float) -> dict[str, float]:
+    """A group's rates, and what the schedule multiplies."""
+    return {"lr": lr, "base_lr": lr, "weight_decay": weight_decay, "base_weight_decay": weight_decay}

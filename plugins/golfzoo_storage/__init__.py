@@ -13,12 +13,12 @@ def is_large(tensor: Tensor, keep_numel: int) -> bool:
     return tensor.is_floating_point() and tensor.numel() > keep_numel
 
 
-def kept_type(tensor: Tensor, role: str | None) -> torch.dtype:
-    """What a tensor that is not coded is stored as: control tensors as float32, others in half of that, and what is not
+def kept_type(tensor: Tensor, role: str | None, control: torch.dtype = torch.float32) -> torch.dtype:
+    """What a tensor that is not coded is stored as: control tensors as `control`, others as float16, and what is not
     floating point as it is."""
     if not tensor.is_floating_point():
         return tensor.dtype
-    return torch.float32 if role == "control" else torch.float16
+    return control if role == "control" else torch.float16
 
 
 def laid_out(shape: torch.Size | tuple[()], dtype: torch.dtype) -> Tensor:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from golfzoo.engine.artifact import check_layout, is_coder, to_bytes
 from golfzoo.engine.calibrate import calibrate, check_needs, needs_of
-from golfzoo.engine.checkpoint import restore_buffers
+from golfzoo.engine.components import blaming_component
 from golfzoo.engine.describe import Emit
-from golfzoo.engine.distributed import use_flash_attention
-from golfzoo.engine.errors import RunError, blaming
-from golfzoo.engine.model import Objective, frozen, load_weights, on_cpu
+from golfzoo.engine.errors import RunError
+from golfzoo.engine.generators import restore_buffers
+from golfzoo.engine.model import Objective, frozen, load_weights, on_cpu, relative_error
+from golfzoo.engine.schedule import look_up, training_seconds
 
 if TYPE_CHECKING:
     from golfzoo.engine.protocols import Tensors
@@ -36,25 +39,38 @@ def rehearse(setup: Setup, training: Training, emit: Emit) -> None:
     inputs, targets = training.batches.batch(0)
     devices = [world.device] if world.device.type == "cuda" else []
     with torch.random.fork_rng(devices), frozen(model.module):
-        with blaming(f"[architecture] {components.names['architecture']}"):
-            try:
-                check_logits(setup, inputs[:1])
-            except RuntimeError as error:
-                if "No available kernel" not in str(error):
-                    raise
-                use_flash_attention(alone=False)
+        with blaming_component(components, "architecture"):
+            check_logits(setup, inputs[:1])
+            if world.device.type == "cuda" and world.bf16 and not runs_by_flash(setup, inputs[:1]):
                 emit({"event": "note", "text": "attention: not by the flash kernel: it cannot do this architecture's"})
             context = inputs[:1].repeat(1, -(-plan.eval.context // inputs.shape[1]))[:, : plan.eval.context]
             check_logits(setup, context)
         if components.adaptor:
-            with blaming(f"[adaptor] {components.names['adaptor']}"):
+            with blaming_component(components, "adaptor"):
                 check_adaptor(components.adaptor, model.module)
+        check_schedule(setup)
+        if components.averager:
+            components.averager.rehearse(on_cpu(model.module.state_dict()), components.schedule, plan.train)
+        if components.qat:
+            components.qat.rehearse(model.module, model.roles, components.schedule, plan.train)
         needs = dict.fromkeys(needs_of(components.quantizer), 1)  # of as few tokens as it can be told from
         calibration = calibrate(model.module, needs, training.batches, plan.train.seed, world)
         if world.rank == 0:
-            check_quantizer(setup, calibration)
-    with torch.random.fork_rng(devices), blaming(f"[architecture] {components.names['architecture']}"):
+            check_quantizer(setup, calibration, emit)
+    with torch.random.fork_rng(devices), blaming_component(components, "architecture"):
         check_loss(setup, inputs[:1], targets[:1])
+
+
+def runs_by_flash(setup: Setup, input_ids: Tensor) -> bool:
+    """Whether PyTorch's flash kernel, which comes first, does all of the model's attention."""
+    try:
+        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+            check_logits(setup, input_ids)
+    except RuntimeError as error:
+        if "No available kernel" not in str(error):
+            raise
+        return False
+    return True
 
 
 def check_logits(setup: Setup, input_ids: Tensor) -> None:
@@ -85,6 +101,16 @@ def check_loss(setup: Setup, input_ids: Tensor, target_ids: Tensor) -> None:
         raise RunError("its loss has no gradient: no parameter would learn")
 
 
+def check_schedule(setup: Setup) -> None:
+    """It has a finite multiplier of the learning rate for the first step, and for one that is late."""
+    train = setup.plan.train
+    with blaming_component(setup.components, "schedule"):
+        for step, elapsed in ((0, 0.0), (train.iterations - 1, training_seconds(train))):
+            _, multipliers = look_up(setup.components.schedule, step, elapsed, train)
+            if not all(math.isfinite(multiplier) for multiplier in multipliers.values()):
+                raise RunError(f"its multipliers must be finite, got {multipliers} in step {step}")
+
+
 def check_adaptor(adaptor: Any, module: Any) -> None:
     for name in ("start", "reset", "learn", "finish"):
         if not callable(getattr(adaptor, name, None)):
@@ -93,12 +119,12 @@ def check_adaptor(adaptor: Any, module: Any) -> None:
     adaptor.finish()
 
 
-def check_quantizer(setup: Setup, calibration: Tensors) -> None:
+def check_quantizer(setup: Setup, calibration: Tensors, emit: Emit) -> None:
     """Quantize the initial weights, by the quicker way where there is one, and see that they come back."""
     quantizer: Any = setup.components.quantizer
     module, roles, template = setup.model
     state = on_cpu(module.state_dict())
-    with blaming(f"[quantizer] {setup.components.names['quantizer']}"):
+    with blaming_component(setup.components, "quantizer"):
         method = quantizer.draft if hasattr(quantizer, "draft") else quantizer.quantize
         layout = quantizer.layout(template, roles)
         tensors, metadata = method(on_cpu(state), roles, calibration, getattr(quantizer, "knob", None))
@@ -106,8 +132,27 @@ def check_quantizer(setup: Setup, calibration: Tensors) -> None:
         metadata = as_json(metadata)
         load_weights(module, quantizer.dequantize(tensors, metadata), "what it dequantizes")
     module.load_state_dict(state)
-    with blaming(f"[compressor] {setup.components.names['compressor']}"):
+    if setup.components.qat:
+        note_disagreement(setup, method, calibration, emit)
+    with blaming_component(setup.components, "compressor"):
         check_compressor(setup, tensors, metadata)
+
+
+def note_disagreement(setup: Setup, quantize: Any, calibration: Tensors, emit: Emit) -> None:
+    """Say so where matrices are trained as one thing and shipped as another, as int6 and int8: where what is shipped
+    is about as far from what trains as the weights are. Tried on normal weights, which no floor of a scale bends."""
+    qat, quantizer, names = setup.components.qat, setup.components.quantizer, setup.components.names
+    module, roles, _ = setup.model
+    assert qat is not None
+    noise, state = torch.Generator().manual_seed(0), on_cpu(module.state_dict())
+    for name in roles:
+        state[name] = torch.randn(state[name].shape, generator=noise)
+    trained = qat.stand_ins({name: state[name] for name in roles}, roles)
+    shipped = quantizer.dequantize(*quantize(on_cpu(state), roles, calibration, getattr(quantizer, "knob", None)))
+    moved, apart = relative_error(trained, state), relative_error(trained, shipped)
+    if apart > moved / 2:
+        text = f"[qat] {names['qat']} and [quantizer] {names['quantizer']} disagree: of normal weights, what trains and"
+        emit({"event": "note", "text": f"{text} what ships are {apart:.1%} apart, where rounding moves {moved:.1%}"})
 
 
 def as_json(metadata: Any) -> dict[str, Any]:

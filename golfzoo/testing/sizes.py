@@ -1,0 +1,3 @@
+"""What the models that checks are made with have in common."""
+
+VOCAB_SIZE = 64
