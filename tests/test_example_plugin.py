@@ -45,9 +45,27 @@ def test_it_runs_when_a_record_names_it(site, data_root, tiny_record, tmp_path):
             "version": "0.1.0"} in result["components"]  # fmt: skip
 
 
+def test_a_part_and_an_averager_of_it_train_and_ship(site, data_root, tiny_record, tmp_path):
+    text = tiny_record.read_text()
+    tiny_record.write_text(text + '\n[parts.loudness]\n\n[averager]\nuse = "tail"\n')
+    done = golfzoo(site, data_root, "run", tiny_record, "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["receipts"]["averager_moved"] > 0
+    assert result["stages"]["last"] != result["stages"]["trained"]
+    packed = golfzoo(site, data_root, "pack", tmp_path / "run", "--out", tmp_path / "packed")
+    assert packed.returncode == 0, packed.stderr
+    alone = subprocess.run(
+        [sys.executable, "train_gpt.py", "--eval"], cwd=tmp_path / "packed", capture_output=True, text=True,
+        env={**os.environ, "GOLFZOO_DATA": str(data_root)},
+    )  # fmt: skip
+    assert alone.returncode == 0, alone.stderr
+    assert f"{result['val_bpb']:.8f} bits per byte" in alone.stdout
+
+
 def test_its_own_test_passes(site, data_root):
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLE / "test_bzip2.py")],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLE / "test_contract.py")],
         capture_output=True, text=True, cwd=EXAMPLE, env={**os.environ, "PYTHONPATH": str(site)},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
