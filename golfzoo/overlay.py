@@ -105,7 +105,7 @@ def lay_over(tables: dict[str, Any], changes: dict[str, Any], path: str = "") ->
             dropped = sorted(set(old) - {"use"})
             tables[key] = old = {}
             if dropped:
-                notes.append(f"[{key}] now uses {value['use']!r}: dropped {', '.join(dropped)}")
+                notes.append(f"[{path}{key}] now uses {value['use']!r}: dropped {', '.join(dropped)}")
         notes += lay_over(old, value, f"{path}{key}.")
     return notes
 

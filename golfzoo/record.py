@@ -4,6 +4,7 @@ A resolved record is plain data: every option of every table, defaults included.
 writes into its folder, and itself a record that runs. Resolving one twice gives the same bytes.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,7 +120,12 @@ def _resolve(
             problems.append(f"{where}: must be a table, got {table!r}")
         elif name not in TABLES and BY_TABLE[name].named:
             for key, given in table.items():
-                if one := _resolve_one(path, f"{name}.{key}", given, zoo, entries, problems):
+                if not re.fullmatch(r"[a-z][a-z0-9_]*", key) or hasattr(dict, key):  # what holds them is a dict, too
+                    problems.append(
+                        f"{path}: [{name}.{key}]: its name must be small letters, digits, underscores, and none of "
+                        f"{', '.join(sorted(word for word in dir(dict) if word.isalpha()))}"
+                    )
+                elif one := _resolve_one(path, f"{name}.{key}", given, zoo, entries, problems):
                     resolved.setdefault(name, {})[key] = one
         elif name not in TABLES:
             if one := _resolve_one(path, name, table, zoo, entries, problems):

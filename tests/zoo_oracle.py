@@ -93,7 +93,7 @@ def init(settings, seed):
         width = settings["bigram_dim"]
         table = torch.empty(settings["bigram_buckets"], width).normal_()
         if settings["bigram"] == "first":
-            state[f"{bigram}.embed.weight"] = table.normal_(0.0, 0.01)
+            state[f"{bigram}.embed.weight"] = table
         else:
             state[f"{bigram}.embed.weight"] = table.zero_()
             state["bigram.scale"] = torch.tensor(0.05)
@@ -102,6 +102,8 @@ def init(settings, seed):
             linears.append(f"{bigram}.proj.weight")
             if settings["bigram"] == "first":
                 zeros.add(f"{bigram}.proj.weight")
+        if settings["bigram"] == "first":  # behind the projection's draw, as in the record's own script
+            table.normal_(0.0, 0.01)
     if settings["smear"]:
         state["smear.gate"] = torch.full((dim,), 3.0 if settings["smear"] == "first" else 0.0)
     # 3. the blocks

@@ -44,7 +44,7 @@ def run(plan: Plan, components: Components, world: World, code_bytes: int, store
 
     # ---- the data, the model and its optimizers ---------------------------------------------------------------------
     setup = set_up(plan, components, world)
-    if init := store.initial_weights():
+    if (init := store.initial_weights()) is not None:
         load_weights(setup.model.module, init, plan.train.init)
     training = set_up_training(setup)
     store.rehearse(setup, training, emit)  # a mistake that is there already must not wait until after training

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
+
+from golfzoo.engine.errors import RunError
 
 if TYPE_CHECKING:
     from golfzoo.engine.protocols import Schedule, TrainTable
@@ -21,7 +24,9 @@ def look_up(schedule: Schedule, step: int, elapsed: float, train: TrainTable) ->
     """Where training is in step `step` (from 0), `elapsed` training seconds in, and what the schedule has for it."""
     cap = training_seconds(train)
     fraction = min(elapsed / cap if cap else step / train.iterations, 1.0)
-    multipliers = schedule.multipliers(step, fraction, elapsed, train)
+    multipliers = {name: float(m) for name, m in schedule.multipliers(step, fraction, elapsed, train).items()}
+    if not all(0 <= multiplier < math.inf for multiplier in multipliers.values()):
+        raise RunError(f"multipliers must be finite, and not negative; in step {step} they are {multipliers}")
     return Now(step, fraction, multipliers["lr"]), multipliers
 
 

@@ -7,7 +7,6 @@ anything in it that could be folded away.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -16,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from golfzoo.engine.errors import RunError, blaming
-from golfzoo.engine.schedule import Now, look_up
 
 if TYPE_CHECKING:
-    from golfzoo.engine.protocols import Qat, Roles, Schedule, Tensors, TrainTable
+    from golfzoo.engine.protocols import Qat, Roles, Tensors
+    from golfzoo.engine.schedule import Now
 
 
 class StandIns:
@@ -30,20 +29,13 @@ class StandIns:
         self.qat, self.label = qat, label
         self.steps, self.moved = 0, torch.zeros(())
 
-    def rehearse(self, model: nn.Module, roles: Roles, schedule: Schedule, train: TrainTable) -> None:
-        """Raises RunError where it has no stand-in for any weight, or would never act in a training without a cap."""
-        with blaming(self.label):
-            if not self.stand_ins(dict(model.named_parameters()), roles):
-                raise RunError("it quantizes none of the model's weights")
-            steps = range(train.iterations) if train.max_wallclock_seconds == 0 else ()
-            trial = copy.deepcopy(self.qat)
-            if steps and not any(trial.active(look_up(schedule, step, 0.0, train)[0]) for step in steps):
-                raise RunError(f"it would not be active in any of {train.iterations} steps")
-
     def stand_ins(self, weights: Mapping[str, Tensor], roles: Roles) -> Tensors:
         made = {}
         for name, weight in weights.items():
+            before = weight._version
             quantized = self.qat.fake_quantize(name, weight.detach(), roles[name])
+            if weight._version != before:
+                raise RunError(f"it wrote to {name}, which it was given to read")
             if quantized is not None and quantized.shape != weight.shape:
                 raise RunError(f"its {name} is {tuple(quantized.shape)}, and should be {tuple(weight.shape)}")
             if quantized is not None:

@@ -38,9 +38,9 @@ class Store:
     def write_files(self, stage: str, tensors: Tensors) -> None:
         """Write what the folder should have of a stage, computed or taken over, beside the artifact."""
 
-    def initial_weights(self) -> Tensors:
-        """A state that training starts from; {} where it starts from what the seed draws."""
-        return {}
+    def initial_weights(self) -> Tensors | None:
+        """A state that training starts from; None where it starts from what the seed draws."""
+        return None
 
     def rehearse(self, setup: Setup, training: Training, emit: Emit) -> None:
         """Try what comes after training. A submission is of a run that has been through."""

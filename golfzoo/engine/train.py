@@ -8,7 +8,8 @@ from contextlib import nullcontext
 from typing import Any
 
 from golfzoo.engine.clock import Clock
-from golfzoo.engine.errors import Interrupted
+from golfzoo.engine.components import blaming_component
+from golfzoo.engine.errors import Interrupted, RunError
 from golfzoo.engine.evaluate import evaluate_flat
 from golfzoo.engine.generators import restore_buffers, rng_state, set_rng_state
 from golfzoo.engine.model import hash_state, load_weights, on_cpu
@@ -43,7 +44,8 @@ def train(setup: Setup, training: Training, store: Store, clock: Clock) -> Stage
             score = validate(setup, pace, clock)
         if last:
             break
-        now, multipliers = look_up(setup.components.schedule, pace.step, pace.now, settings)
+        with blaming_component(setup.components, "schedule"):
+            now, multipliers = look_up(setup.components.schedule, pace.step, pace.now, settings)
         with qat.standing_in(model, setup.model.roles, now) if qat else nullcontext():
             loss = accumulate(objective, training.batches, pace.step, settings, world)
         update(model, training.optimizers, pace.step, multipliers, settings)
@@ -57,9 +59,16 @@ def train(setup: Setup, training: Training, store: Store, clock: Clock) -> Stage
         if pace.signal_number:
             raise Interrupted(pace.signal_number)
     clock.seconds["train"] = pace.elapsed
-    weights, scores, receipts = on_cpu(model.state_dict()), {"trained": score}, qat.receipts() if qat else {}
+    weights, scores = on_cpu(model.state_dict()), {"trained": score}
+    try:
+        receipts = qat.receipts() if qat else {}
+        averaged, moved = averager.result(weights) if averager else (weights, 0.0)
+    except RunError:
+        if world.rank == 0:
+            store.write_files("train", weights)  # they need not be lost with it
+        raise
     if averager:
-        weights, receipts["averager_moved"] = averager.result(weights)
+        weights, receipts["averager_moved"] = averaged, moved
         load_weights(model, weights, "the averaged weights")
         with clock.stage("validate"):
             scores = {"trained": evaluate_flat(setup).brief(), "last": score}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import statistics
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,7 +22,7 @@ from golfzoo.engine.distributed import World
 from golfzoo.engine.evaluate import evaluate, flat_windowing
 from golfzoo.engine.model import Objective, load_weights, on_cpu
 from golfzoo.engine.quantize import quantize
-from golfzoo.engine.schedule import training_seconds
+from golfzoo.engine.schedule import Now, training_seconds
 from golfzoo.engine.setup import Setup, Training, set_up, set_up_training
 from golfzoo.engine.step import accumulate, parallel, update
 from golfzoo.machine.measuring import count_flops, matmul_peak, peak_memory, piece_of, time_repeated
@@ -138,12 +139,19 @@ def rates(count: int, seconds: list[float]) -> list[float]:
 def training_step(objective: nn.Module, setup: Setup, training: Training) -> Callable[[], None]:
     """A function that takes the next optimizer step, of [train].batch_tokens tokens, as the training loop does."""
     settings, world = setup.plan.train, setup.world
-    numbers = itertools.count()
+    numbers, (module, roles, _) = itertools.count(), setup.model
+    averager, qat = setup.components.averager, setup.components.qat
+    if averager:
+        averager.start(module.state_dict())
 
     def step() -> None:
         number = next(numbers)
-        loss = accumulate(objective, training.batches, number, settings, world)
-        update(setup.model.module, training.optimizers, number, {"lr": 1.0}, settings)
+        now = Now(number, 1.0, 0.0)  # late, when all that comes in late is there
+        with qat.standing_in(module, roles, now) if qat else nullcontext():
+            loss = accumulate(objective, training.batches, number, settings, world)
+        update(module, training.optimizers, number, {"lr": 1.0}, settings)
+        if averager:
+            averager.update(module.state_dict(), now)
         world.gather([loss.item()])
 
     return step

@@ -68,7 +68,7 @@ class Run:
 
     @property
     def comparable(self) -> bool:
-        return self.row.profile == "none"
+        return self.row.profile == "none" and "init" not in self.result
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from golfzoo.running.fingerprints import Fingerprints
 from golfzoo.running.folder import write_stage_files
 from golfzoo.running.journal import Journal
 from golfzoo.running.rehearse import rehearse
+from golfzoo.running.rehearse_training import finite
 from golfzoo.running.signals import Stop
 from golfzoo.running.training import Progress, restore_rest, restore_weights
 from golfzoo.running.weights import read_weights
@@ -84,9 +85,9 @@ class KeptStages(Store):
         """When the run's folder was made: another may have had its name before."""
         return (self.folder / "record.toml").stat().st_mtime_ns
 
-    def initial_weights(self) -> dict[str, Any]:
+    def initial_weights(self) -> dict[str, Any] | None:
         file = self.fingerprints.record.tables["train"]["init"]
-        return read_weights(Path(file)) if file else {}
+        return finite(read_weights(Path(file)), file) if file else None
 
     def rehearse(self, setup: Setup, training: Training, emit: Emit) -> None:
         rehearse(setup, training, emit)

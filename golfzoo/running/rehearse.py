@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,9 +14,8 @@ from golfzoo.engine.calibrate import calibrate, check_needs, needs_of
 from golfzoo.engine.components import blaming_component
 from golfzoo.engine.describe import Emit
 from golfzoo.engine.errors import RunError
-from golfzoo.engine.generators import restore_buffers
-from golfzoo.engine.model import Objective, frozen, load_weights, on_cpu, relative_error
-from golfzoo.engine.schedule import look_up, training_seconds
+from golfzoo.engine.model import frozen, load_weights, on_cpu, relative_error
+from golfzoo.running.rehearse_training import rehearse_averager, rehearse_loss, rehearse_qat, rehearse_schedule
 
 if TYPE_CHECKING:
     from golfzoo.engine.protocols import Tensors
@@ -48,17 +46,17 @@ def rehearse(setup: Setup, training: Training, emit: Emit) -> None:
         if components.adaptor:
             with blaming_component(components, "adaptor"):
                 check_adaptor(components.adaptor, model.module)
-        check_schedule(setup)
+        rehearse_schedule(setup, training)
         if components.averager:
-            components.averager.rehearse(on_cpu(model.module.state_dict()), components.schedule, plan.train)
+            rehearse_averager(setup)
         if components.qat:
-            components.qat.rehearse(model.module, model.roles, components.schedule, plan.train)
+            rehearse_qat(setup)
         needs = dict.fromkeys(needs_of(components.quantizer), 1)  # of as few tokens as it can be told from
         calibration = calibrate(model.module, needs, training.batches, plan.train.seed, world)
         if world.rank == 0:
             check_quantizer(setup, calibration, emit)
     with torch.random.fork_rng(devices), blaming_component(components, "architecture"):
-        check_loss(setup, inputs[:1], targets[:1])
+        rehearse_loss(setup, inputs[:1], targets[:1], emit)
 
 
 def runs_by_flash(setup: Setup, input_ids: Tensor) -> bool:
@@ -87,30 +85,6 @@ def check_logits(setup: Setup, input_ids: Tensor) -> None:
         raise RunError(f"forward must return logits {wanted}, floating point, got {got}")
 
 
-def check_loss(setup: Setup, input_ids: Tensor, target_ids: Tensor) -> None:
-    """In training every target has a loss, and something is to be learned from it."""
-    module = setup.model.module
-    buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
-    with setup.world.autocast():
-        loss = Objective(module)(input_ids, target_ids)
-    restore_buffers(module, buffers)
-    if not isinstance(loss, Tensor) or loss.shape != target_ids.shape:
-        got = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
-        raise RunError(f"training_loss must return the loss of each target, {tuple(target_ids.shape)}, got {got}")
-    if not loss.requires_grad:
-        raise RunError("its loss has no gradient: no parameter would learn")
-
-
-def check_schedule(setup: Setup) -> None:
-    """It has a finite multiplier of the learning rate for the first step, and for one that is late."""
-    train = setup.plan.train
-    with blaming_component(setup.components, "schedule"):
-        for step, elapsed in ((0, 0.0), (train.iterations - 1, training_seconds(train))):
-            _, multipliers = look_up(setup.components.schedule, step, elapsed, train)
-            if not all(math.isfinite(multiplier) for multiplier in multipliers.values()):
-                raise RunError(f"its multipliers must be finite, got {multipliers} in step {step}")
-
-
 def check_adaptor(adaptor: Any, module: Any) -> None:
     for name in ("start", "reset", "learn", "finish"):
         if not callable(getattr(adaptor, name, None)):
@@ -133,7 +107,8 @@ def check_quantizer(setup: Setup, calibration: Tensors, emit: Emit) -> None:
         load_weights(module, quantizer.dequantize(tensors, metadata), "what it dequantizes")
     module.load_state_dict(state)
     if setup.components.qat:
-        note_disagreement(setup, method, calibration, emit)
+        with blaming_component(setup.components, "qat"):
+            note_disagreement(setup, method, calibration, emit)
     with blaming_component(setup.components, "compressor"):
         check_compressor(setup, tensors, metadata)
 

@@ -26,6 +26,8 @@ def reached(result: dict[str, Any], published: dict[str, Any] | None) -> Iterato
         yield f"General compressors take, for the same text: {takes}. The model is {verdict}."
     if result["profile"] != "none":
         yield f"Profile {result['profile']!r} was laid over the record: not comparable with published scores."
+    elif "init" in result:
+        yield f"It started from {result['init']['file']}: not comparable with published scores."
     elif published and published.get("val_bpb"):
         yield f"Published: {published['val_bpb']:.4f} bits per byte ({published.get('source', '')})."
 

@@ -37,6 +37,9 @@ def model_listing(record: Record) -> str:
         own = 0 if name in counted else _own(model.get_submodule(name))
         counted.add(name)
         rows.append(["  " * depth + (name or "(model)"), what, "x".join(map(str, shape)), f"{own:,}" if own else ""])
+    for name, module in model.named_modules():
+        if name.startswith("parts.") and name.count(".") == 1 and name not in counted:
+            rows.append([f"  {name}", f"{type(module).__name__}, at the start", "", ""])
     total = sum(parameter.numel() for parameter in model.parameters())
     return "\n".join([note + "\n".join(columns(rows)), f"{total:,} parameters"])
 

@@ -72,6 +72,12 @@ def check_part(component: Component, target: Any, config: Any, zoo: Zoo) -> None
     if own and own[0].starts_off:
         model.load_state_dict(plain.state_dict(), strict=False)
         assert torch.allclose(model(ids), plain(ids), atol=1e-6), "starts_off: as built it changes nothing"
+    same = [torch.equal(tensor, model.state_dict()[key]) for key, tensor in plain.state_dict().items()]
+    for parameter in model.parameters():  # what starts off does something once it has learned
+        torch.nn.init.normal_(parameter, std=0.3) if parameter.ndim else parameter.data.add_(0.1)
+    plain.load_state_dict({key: tensor for key, tensor in model.state_dict().items() if key in plain.state_dict()})
+    acts = not all(same) or not torch.allclose(model(ids), plain(ids), atol=1e-6)
+    assert acts, "it does something: are its methods named as the architecture's places, and its layers there?"
     compiled = torch.compile(model, fullgraph=True, backend="eager", dynamic=False)
     assert torch.allclose(compiled(ids), model(ids), atol=1e-5), "it compiles without graph breaks, and gives the same"
     for (kind, _), entry in zoo.entries.items():

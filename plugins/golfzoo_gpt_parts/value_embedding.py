@@ -24,17 +24,21 @@ class ValueEmbedding(nn.Module):
         if len(set(config.layers)) < len(config.layers):
             raise RunError(f"layers: {list(config.layers)} has one twice")
         self.table = nn.utils.skip_init(nn.Embedding, shape.vocab_size, config.dim)
-        self.proj = nn.utils.skip_init(CastedLinear, config.dim, shape.value_dim, bias=False)
+        self.proj = None
+        if config.dim != shape.value_dim:
+            self.proj = nn.utils.skip_init(CastedLinear, config.dim, shape.value_dim, bias=False)
         self.scale = nn.Parameter(torch.tensor(0.1))
         self.layer_scales = nn.ParameterList(nn.Parameter(torch.ones(1)) for _ in config.layers)
 
     def build(self, model: nn.Module) -> None:
         self.table.reset_parameters()
         nn.init.normal_(self.table.weight, std=0.01)
-        self.proj.reset_parameters()
-        nn.init.zeros_(self.proj.weight)
+        if self.proj is not None:
+            self.proj.reset_parameters()
+            nn.init.zeros_(self.proj.weight)
 
     def values(self, v: Tensor, ctx: Any, layer: int) -> Tensor:
         if self not in ctx.shared:  # once for all layers
-            ctx.shared[self] = self.scale.to(v.dtype) * self.proj(self.table(ctx.ids)).to(v.dtype)
+            rows = self.table(ctx.ids)
+            ctx.shared[self] = self.scale.to(v.dtype) * (rows if self.proj is None else self.proj(rows)).to(v.dtype)
         return v + self.layer_scales[self.layers.index(layer)].to(v.dtype) * ctx.shared[self]

@@ -23,6 +23,12 @@ class Rounding:
             self.since = min(self.since, now.step)
         return now.step >= self.since
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"since": self.since}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.since = state["since"]
+
     def fake_quantize(self, name: str, weight: Tensor, role: str) -> Tensor | None:
         if role != "matrix" or weight.ndim != 2:
             return None
