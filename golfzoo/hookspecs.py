@@ -29,6 +29,8 @@ def golfzoo_architectures() -> list[Component]:
     parameter_roles()                role of every parameter
     training_loss(input_ids, target_ids)   optional, for training alone (auxiliary losses, fused kernels): nats of each
                                      target, (batch, time)
+    phases, enter_phase(n)           optional: fractions of training at which it changes, rising, and what brings it to
+                                     phase n, from 0. As built it is in its last phase; it is warmed up in each
     whole_windows                    optional: True where logits depend on how many tokens the window has; it is then
                                      given windows of their full width, filled up at the end
 

@@ -213,13 +213,15 @@ def test_compiled_scoring_sees_few_shapes_and_gives_the_same(text, plan):
         shapes.add(tuple(next(example.shape for example in examples if example.dtype == torch.int64)))
         return graph.forward
 
+    from golfzoo.engine.model import Scorer
+
     torch.compiler.reset()
-    predict = torch.compile(model, backend=compile_, dynamic=False, fullgraph=True)
+    scorer = torch.compile(Scorer(model), backend=compile_, dynamic=False, fullgraph=True)
     plain = evaluate(model, text, plan, ALONE)
-    score = evaluate(model, text, plan, ALONE, predict=predict)
+    score = evaluate(model, text, plan, ALONE, scorer=scorer)
     assert np.array_equal(score.nats, plain.nats)
     assert 1 <= len(shapes) <= 3
     assert {rows for rows, _ in shapes} == {plan.batch_sequences}
     known = set(shapes)
-    evaluate(model, text, plan, ALONE, predict=predict)
+    evaluate(model, text, plan, ALONE, scorer=scorer)
     assert shapes == known

@@ -24,9 +24,8 @@ from torch import Tensor, nn
 from golfzoo.engine.clock import Clock
 from golfzoo.engine.data import ValidationText
 from golfzoo.engine.distributed import World
-from golfzoo.engine.errors import RunError
 from golfzoo.engine.ledger import Ledger, Score
-from golfzoo.engine.model import frozen, nats
+from golfzoo.engine.model import Scorer, frozen
 from golfzoo.engine.setup import Setup
 from golfzoo.engine.store import StageResult
 
@@ -56,7 +55,7 @@ def score_flat(setup: Setup, clock: Clock) -> StageResult:
 
 def evaluate_flat(setup: Setup) -> Score:
     windowing = flat_windowing(setup.plan.train)
-    return evaluate(setup.model.module, setup.validation, windowing, setup.world, predict=setup.predict)
+    return evaluate(setup.model.module, setup.validation, windowing, setup.world, scorer=setup.scorer)
 
 
 def score_final(setup: Setup, clock: Clock) -> StageResult:
@@ -66,7 +65,7 @@ def score_final(setup: Setup, clock: Clock) -> StageResult:
     with clock.stage("eval"):
         score = evaluate(
             setup.model.module, setup.validation, plan.eval, setup.world, setup.components.adaptor, plan.train.seed,
-            clock.progress, setup.predict,
+            clock.progress, setup.scorer,
         )  # fmt: skip
     counts = {"tokens": score.tokens, "bytes": score.bytes, "updates": score.updates}
     documents = {name: torch.from_numpy(column) for name, column in score.documents.items()}
@@ -81,16 +80,17 @@ def evaluate(
     adaptor: Adaptor | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
-    predict: Callable[[Tensor], Tensor] | None = None,
+    scorer: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Score:
     """Score a whole text. The model predicts; nats are taken here, entered, and only then shown to the adaptor.
 
     `model` maps ids, (batch, time), to logits, (batch, time, vocab_size). `progress` is told how many targets are
-    scored, by all processes together as far as this one can tell, and how many there are. `predict` is the model
+    scored, by all processes together as far as this one can tell, and how many there are. `scorer` is the model's,
     compiled, for where there is no adaptor: it is called with few shapes.
     """
     ledger = Ledger(text)
-    forward = partial(_in_few_shapes, predict, windowing) if predict is not None and adaptor is None else model
+    plain = scorer is None or adaptor is not None
+    score = Scorer(model) if plain else partial(_in_few_shapes, scorer, windowing)
     width_step = windowing.context if getattr(model, "whole_windows", False) else _WIDTH_STEP
     devices = [world.device] if world.device.type == "cuda" else []
     with frozen(model), torch.random.fork_rng(devices):  # training goes on as if nothing had been scored
@@ -103,7 +103,7 @@ def evaluate(
             if adaptor:
                 adaptor.reset()
             for windows in group:
-                _score(forward, windows, width_step, windowing, world, adaptor, ledger)
+                _score(score, windows, width_step, windowing, world, adaptor, ledger)
                 if progress:
                     progress(ledger.entries * world.size, text.num_targets)
         if adaptor:
@@ -112,7 +112,7 @@ def evaluate(
 
 
 def _score(
-    predict: Any,
+    score: Any,
     windows: Windows,
     width_step: int,
     windowing: Windowing,
@@ -124,10 +124,7 @@ def _score(
     inputs, targets, scored = _gather(ledger.text.tokens, windows, width_step, windowing.context)
     learns = adaptor is not None and bool(windows.continues.any())
     with torch.set_grad_enabled(learns), world.autocast():
-        logits = predict(inputs.to(world.device))
-        if type(logits) is not Tensor:
-            raise RunError(f"the model returned {type(logits).__name__}, and not plain logits")
-        losses = nats(logits, targets.to(world.device))
+        losses = score(inputs.to(world.device), targets.to(world.device))
     positions = windows.start[:, None] + np.arange(losses.shape[1])
     ledger.write(positions[scored], losses.detach().cpu().numpy()[scored])
     if adaptor and learns:
@@ -136,12 +133,12 @@ def _score(
         ledger.updates += 1
 
 
-def _in_few_shapes(predict: Callable[[Tensor], Tensor], windowing: Windowing, inputs: Tensor) -> Tensor:
+def _in_few_shapes(scorer: Any, windowing: Windowing, inputs: Tensor, targets: Tensor) -> Tensor:
     """Whole batches, of a window or a fourth or a sixteenth of one: each shape is compiled anew."""
     (rows, width), context = inputs.shape, windowing.context
     wide = next(wide for wide in (context // 16, context // 4, context) if wide >= width)
-    padded = nn.functional.pad(inputs, (0, wide - width, 0, windowing.batch_sequences - rows))
-    return predict(padded)[:rows, :width]
+    more = (0, wide - width, 0, windowing.batch_sequences - rows)
+    return scorer(nn.functional.pad(inputs, more), nn.functional.pad(targets, more))[:rows, :width]
 
 
 def flat_windowing(train: TrainTable) -> SimpleNamespace:

@@ -66,11 +66,8 @@ def nats(logits: Tensor, target_ids: Tensor) -> Tensor:
     return losses.view_as(target_ids)
 
 
-class Objective(nn.Module):
-    """A model and its loss as one module, for training: compiled, they are one graph.
-
-    The loss is that of the score, or the architecture's own `training_loss`.
-    """
+class Scorer(nn.Module):
+    """A model and what its predictions cost as one module: compiled, they are one graph."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -78,9 +75,19 @@ class Objective(nn.Module):
 
     def forward(self, input_ids: Tensor, target_ids: Tensor) -> Tensor:
         """Ids, both (batch, time) -> (batch, time) nats."""
+        logits = self.model(input_ids)
+        if type(logits) is not Tensor:  # a subclass could answer for itself what its loss is
+            raise RunError(f"the model returned {type(logits).__name__}, and not plain logits")
+        return nats(logits, target_ids)
+
+
+class Objective(Scorer):
+    """The same for training: by the architecture's own `training_loss`, where it has one."""
+
+    def forward(self, input_ids: Tensor, target_ids: Tensor) -> Tensor:
         if hasattr(self.model, "training_loss"):
             return self.model.training_loss(input_ids, target_ids)
-        return nats(self.model(input_ids), target_ids)
+        return super().forward(input_ids, target_ids)
 
 
 def is_compiled(train: TrainTable, world: World) -> bool:

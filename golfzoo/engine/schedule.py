@@ -22,12 +22,17 @@ class Now(NamedTuple):
 
 def look_up(schedule: Schedule, step: int, elapsed: float, train: TrainTable) -> tuple[Now, dict[str, float]]:
     """Where training is in step `step` (from 0), `elapsed` training seconds in, and what the schedule has for it."""
-    cap = training_seconds(train)
-    fraction = min(elapsed / cap if cap else step / train.iterations, 1.0)
+    fraction = fraction_of(step, elapsed, train)
     multipliers = {name: float(m) for name, m in schedule.multipliers(step, fraction, elapsed, train).items()}
     if not all(0 <= multiplier < math.inf for multiplier in multipliers.values()):
         raise RunError(f"multipliers must be finite, and not negative; in step {step} they are {multipliers}")
     return Now(step, fraction, multipliers["lr"]), multipliers
+
+
+def fraction_of(step: int, elapsed: float, train: TrainTable) -> float:
+    """How much of training is through: of the seconds where there is a cap, else of the steps."""
+    cap = training_seconds(train)
+    return min(elapsed / cap if cap else step / train.iterations, 1.0)
 
 
 def training_seconds(train: TrainTable) -> float:

@@ -13,7 +13,7 @@ from golfzoo.engine.components import blaming_component
 from golfzoo.engine.data import ValidationText, data_paths, open_validation
 from golfzoo.engine.distributed import World
 from golfzoo.engine.errors import RunError
-from golfzoo.engine.model import build_model, compiled, is_compiled, on_meta, seed_everything
+from golfzoo.engine.model import Scorer, build_model, compiled, is_compiled, on_meta, seed_everything
 from golfzoo.engine.tokens import Tokenizer, open_tokenizer
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ class Model(NamedTuple):
 
 
 class Setup(NamedTuple):
-    """What every stage takes. `predict` is the model compiled, for where no adaptor is attached to it; None
-    where it is not to be compiled."""
+    """What every stage takes. `scorer` is the model's, compiled, for where no adaptor is attached to it; None where it
+    is not to be compiled."""
 
     plan: Plan
     components: Components
@@ -38,7 +38,7 @@ class Setup(NamedTuple):
     tokenizer: Tokenizer
     validation: ValidationText
     model: Model
-    predict: Callable[[torch.Tensor], torch.Tensor] | None = None
+    scorer: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
 
 
 class Training(NamedTuple):
@@ -73,11 +73,11 @@ def _with_model(
     plan: Plan, components: Components, world: World, tokenizer: Tokenizer, validation: ValidationText
 ) -> Setup:
     model = make_model(plan, components, tokenizer.vocab_size, world)
-    predict = None
+    scorer = None
     if is_compiled(plan.train, world):
         torch.compiler.reset()  # it compiles only so many models in one process, and a grid of runs has more
-        predict = compiled(model.module)
-    return Setup(plan, components, world, tokenizer, validation, model, predict)
+        scorer = compiled(Scorer(model.module))
+    return Setup(plan, components, world, tokenizer, validation, model, scorer)
 
 
 def set_up_training(setup: Setup) -> Training:

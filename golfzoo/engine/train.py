@@ -14,7 +14,7 @@ from golfzoo.engine.evaluate import evaluate_flat
 from golfzoo.engine.generators import restore_buffers, rng_state, set_rng_state
 from golfzoo.engine.model import hash_state, load_weights, on_cpu
 from golfzoo.engine.pace import Pace
-from golfzoo.engine.schedule import is_last, look_up
+from golfzoo.engine.schedule import fraction_of, is_last, look_up
 from golfzoo.engine.setup import Setup, Training
 from golfzoo.engine.step import accumulate, parallel, update
 from golfzoo.engine.store import StageResult, Store
@@ -39,6 +39,7 @@ def train(setup: Setup, training: Training, store: Store, clock: Clock) -> Stage
     pace = Pace(resumed, settings, world, store, clock)
     while True:
         last = is_last(pace.step, pace.now, settings)
+        enter_phase(model, 1.0 if last else fraction_of(pace.step, pace.now, settings))  # in the end as it is built
         if last or pace.validation_is_due():
             pace.settle()
             score = validate(setup, pace, clock)
@@ -77,6 +78,14 @@ def train(setup: Setup, training: Training, store: Store, clock: Clock) -> Stage
     return StageResult(weights, facts)
 
 
+def enter_phase(model: Any, fraction: float) -> None:
+    """Into the phase that the model has where that much of training is through. A number, not the fraction: a compiler
+    would compile the model anew for every one."""
+    phases = getattr(model, "phases", ())
+    if phases:
+        model.enter_phase(sum(fraction >= start for start in phases))
+
+
 def warm_up(objective: Any, setup: Setup, training: Training) -> None:
     """Real steps that compile and warm everything, then undone: weights, buffers, optimizers and random generators are
     as they were. Batches go by number, so none is used up."""
@@ -84,9 +93,11 @@ def warm_up(objective: Any, setup: Setup, training: Training) -> None:
     weights, buffers = copy.deepcopy(model.state_dict()), copy.deepcopy(dict(model.named_buffers()))
     states = [copy.deepcopy(optimizer.state_dict()) for optimizer in training.optimizers]
     generators = rng_state(setup.world)
-    for step in range(settings.warmup_steps):
-        accumulate(objective, training.batches, step, settings, setup.world)
-        update(model, training.optimizers, 0, {"lr": 1.0}, settings)  # as the first step, at the full learning rate
+    for fraction in (0.0, *getattr(model, "phases", ())):  # each is compiled
+        enter_phase(model, fraction)
+        for step in range(settings.warmup_steps):
+            accumulate(objective, training.batches, step, settings, setup.world)
+            update(model, training.optimizers, 0, {"lr": 1.0}, settings)  # as the first step, at the full rate
     model.load_state_dict(weights)
     restore_buffers(model, buffers)  # a state has only the persistent ones
     for optimizer, state in zip(training.optimizers, states, strict=True):

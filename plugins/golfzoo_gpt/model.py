@@ -9,10 +9,18 @@ places for parts. A part is a module with methods named after the places where i
     build(model)               once the blocks are made: what it draws, it draws after them
     start(model)               once all initial weights are drawn
 
-Several parts at a place act in the record's order. `layers` of a part are those that it acts in, counted from 0;
-without it, all. It is built with `shape`: vocab_size, num_layers, model_dim, num_heads, head_dim, value_dim. `ctx` has
-`ids`, the tokens, and `shared`, a dict for what is computed once a forward pass. Roles go by module: what nn.Linear has
-is "matrix", nn.Embedding "embedding", all else "control".
+These act one after the other, in the record's order. Of the following the last part that has a place takes it:
+
+    order(num_layers, phase)   the layers in the order of the forward pass, and how many of them push skips; `phases` of
+                               the part are the fractions of training at which its order changes
+    join(x, skip, number, model)   how a skip comes back into the stream, the innermost being number 0
+    block(x, block, ctx, parts)   a layer; what it returns may be a tuple of streams, of which skips join the first
+    leave(x)                   makes one stream of them, behind the last layer
+
+`layers` of a part are those that it acts in, counted from 0; without it, all. It is built with `shape`: vocab_size,
+num_layers, model_dim, num_heads, head_dim, value_dim. `ctx` has `ids`, the tokens, and `shared`, a dict for what is
+computed once a forward pass. Roles go by module: what nn.Linear has is "matrix", nn.Embedding "embedding", all else
+"control".
 """
 
 from __future__ import annotations
@@ -103,10 +111,19 @@ class Block(nn.Module):
         self.layer, self.ln_scale = layer, (layer + 1) ** -0.5 if config.ln_scale else 1.0
 
     def forward(self, x: Tensor, ctx: Context, parts: Places) -> Tensor:
+        x = self.mixed(x, ctx)
+        x = x + self.attended(x, ctx, parts)
+        return x + self.fed(x)
+
+    def mixed(self, x: Tensor, ctx: Context) -> Tensor:
         mix = self.resid_mix.to(x.dtype)
-        x = mix[0] * x + mix[1] * ctx.x0
-        x = x + self.attn_scale.to(x.dtype) * self.attn(self.normed(x), ctx, self.layer, parts)
-        return x + self.mlp_scale.to(x.dtype) * self.mlp(self.normed(x))
+        return mix[0] * x + mix[1] * ctx.x0
+
+    def attended(self, x: Tensor, ctx: Context, parts: Places) -> Tensor:
+        return self.attn_scale.to(x.dtype) * self.attn(self.normed(x), ctx, self.layer, parts)
+
+    def fed(self, x: Tensor) -> Tensor:
+        return self.mlp_scale.to(x.dtype) * self.mlp(self.normed(x))
 
     def normed(self, x: Tensor) -> Tensor:
         return rms_norm(x) if self.ln_scale == 1 else rms_norm(x) * self.ln_scale
@@ -116,7 +133,6 @@ class GPT(nn.Module):
     def __init__(self, config: GPTConfig, vocab_size: int, parts: Mapping[str, Callable[..., nn.Module]]) -> None:
         super().__init__()
         head_dim = config.model_dim // config.num_heads
-        self.num_skips = config.num_layers // 2
         self.softcap, self.tied = config.logit_softcap, config.tie_embeddings
         self.rotary = Rotary(config.rope_dims or head_dim, config.rope_base, config.rope_train_len)
         self.whole_windows = config.rope_train_len > 0  # a shorter window would turn otherwise
@@ -126,7 +142,16 @@ class GPT(nn.Module):
             head_dim=head_dim, value_dim=config.num_kv_heads * head_dim,
         )  # fmt: skip
         self.parts = nn.ModuleDict({name: make(shape=shape) for name, make in parts.items()})
+        order = self._last("order")
+        self.phases = order.phases if order else ()
+        self.orders = [
+            order.order(config.num_layers, phase) if order else (range(config.num_layers), config.num_layers // 2)
+            for phase in range(len(self.phases) + 1)
+        ]
+        layers, pushed = self.orders[-1]
+        self.num_skips = min(pushed, len(layers) - pushed)
         self.skip_weights = nn.Parameter(torch.ones(self.num_skips, config.model_dim))
+        self.enter_phase(len(self.phases))  # as built: the last, in which it is scored
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
         self._at("build")
         self.lm_head: nn.Module
@@ -140,9 +165,13 @@ class GPT(nn.Module):
             self._draw_orthogonal(plain=config.init == "orthogonal_plain")
         self._at("start")
         self.places = [
-            {place: self._acting(place, layer) for place in ("values", "attended")}
+            {place: self._acting(place, layer) for place in ("values", "attended", "block")}
             for layer in range(config.num_layers)
         ]
+
+    def enter_phase(self, number: int) -> None:
+        """From here on in the order that it has in that phase, from 0."""
+        self.phase = number
 
     def parameter_roles(self) -> dict[str, str]:
         def role(name: str) -> str:
@@ -166,17 +195,31 @@ class GPT(nn.Module):
         for part in self._acting("stream"):
             x = part.stream(x, ctx)
         ctx.x0, ctx.rope = x, self.rotary(input_ids.shape[1], x.dtype)
+        order, pushed = self.orders[self.phase]
         skips: list[Tensor] = []
-        for number, (block, parts) in enumerate(zip(self.blocks, self.places, strict=True)):
-            if number >= self.num_skips and skips:
-                weight = self.skip_weights[number - self.num_skips]
-                x = x + weight.to(x.dtype) * skips.pop()
-            x = block(x, ctx, parts)
-            if number < self.num_skips:
+        for number, layer in enumerate(order):
+            block, parts = self.blocks[layer], self.places[layer]
+            if number >= pushed and skips:
+                x = self._joined(x, skips.pop(), number - pushed)
+            x = parts["block"][-1].block(x, block, ctx, parts) if parts["block"] else block(x, ctx, parts)
+            if number < pushed:
                 skips.append(x)
+        if leaving := self._last("leave"):
+            x = leaving.leave(x)
         x = rms_norm(x)
         logits = self.lm_head(x, self.tok_emb.weight) if self.tied else self.lm_head(x)
         return self.softcap * torch.tanh(logits / self.softcap)
+
+    def _joined(self, x: Any, skip: Tensor, number: int) -> Any:
+        if isinstance(x, tuple):
+            return (self._joined(x[0], skip, number), *x[1:])
+        joining = self._last("join")
+        if joining:
+            return joining.join(x, skip, number, self)
+        return x + self.skip_weights[number].to(x.dtype) * skip
+
+    def _last(self, place: str) -> Any:
+        return next(iter(self._acting(place)[::-1]), None)
 
     def _acting(self, place: str, layer: int | None = None) -> list[Any]:
         return [

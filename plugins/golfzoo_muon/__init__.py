@@ -1,5 +1,7 @@
 """Muon for the matrices, Adam for everything else: the baseline's optimizer."""
 
+from typing import Literal
+
 from golfzoo import Component, Config, hookimpl, option
 
 
@@ -16,9 +18,18 @@ class MuonConfig(Config):
     beta1: float = option(0.9, "Adam's first decay", ge=0, lt=1)
     beta2: float = option(0.95, "Adam's second decay", ge=0, lt=1)
     adam_eps: float = option(1e-8, "Adam's epsilon", gt=0)
+    coefficients: Literal["quintic", "polar"] = option(
+        "quintic", "of the orthogonalization: the same in every iteration, or those of Polar Express"
+    )
+    row_normalize: bool = option(False, "normalize the rows of what is orthogonalized first (MuonEq-R)")
     weight_decay: float = option(0.0, "decoupled weight decay of the matrices (Muon)", ge=0)
     decay_after_update: bool = option(False, "decay matrices after their update, not before it")
     adam_weight_decay: float = option(0.0, "decoupled weight decay of all others (AdamW)", ge=0)
+    embed_weight_decay: float | None = option(None, "of embeddings; without it, as the others", ge=0)
+
+    def check(self) -> None:
+        if self.coefficients == "polar" and self.newton_schulz_steps > 5:
+            raise ValueError(f"newton_schulz_steps ({self.newton_schulz_steps}): coefficients = polar has 5")
 
 
 @hookimpl

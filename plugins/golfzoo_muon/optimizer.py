@@ -6,6 +6,7 @@ stacked, so that an iteration is three batched products per shape instead of thr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,18 +17,29 @@ if TYPE_CHECKING:
     from golfzoo_muon import MuonConfig
 
 
-def orthogonalize(matrices: Tensor, steps: int) -> Tensor:
-    """Push the singular values of each matrix towards 1; matrices is (count, rows, columns), as is the result.
+QUINTIC = (3.4445, -4.7750, 2.0315)
+# N. Amsel et al., "The Polar Express", arXiv 2505.16932: the best for each iteration.
+POLAR = (
+    (8.156554524902461, -22.48329292557795, 15.878769915207462),
+    (4.042929935166739, -2.808917465908714, 0.5000178451051316),
+    (3.8916678022926607, -2.772484153217685, 0.5060648178503393),
+    (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
+    (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
+)
+
+
+def orthogonalize(matrices: Tensor, coefficients: Sequence[tuple[float, float, float]]) -> Tensor:
+    """Push the singular values of each matrix towards 1; matrices is (count, rows, columns), as is the result. Each of
+    the coefficients is an iteration.
 
     Runs in bfloat16 on CUDA, where it is fast, and in float32 elsewhere, where bfloat16 is emulated.
     """
-    a, b, c = 3.4445, -4.7750, 2.0315
     x = matrices.bfloat16() if matrices.is_cuda else matrices.float()
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     tall = x.shape[-2] > x.shape[-1]
     if tall:  # the smaller Gram matrix is that of the wide orientation
         x = x.mT
-    for _ in range(steps):
+    for a, b, c in coefficients:
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
     return x.mT if tall else x
@@ -40,6 +52,8 @@ class Muon(torch.optim.Optimizer):
         self.config, self.group = config, process_group
         super().__init__(parameters, _rates(config.matrix_lr, config.weight_decay))
         self.momentum = config.momentum
+        known = POLAR if config.coefficients == "polar" else (QUINTIC,) * config.newton_schulz_steps
+        self.coefficients = known[: config.newton_schulz_steps]
         self.rank = dist.get_rank(process_group) if process_group else 0
         self.size = dist.get_world_size(process_group) if process_group else 1
 
@@ -79,7 +93,9 @@ class Muon(torch.optim.Optimizer):
                 updates[number] = torch.zeros_like(parameter, dtype=torch.bfloat16 if parameter.is_cuda else None)
         for (rows, columns), numbers in stacks.items():
             directions = torch.stack([self._nesterov(trained[number]) for number in numbers])
-            scaled = orthogonalize(directions, self.config.newton_schulz_steps) * max(1, rows / columns) ** 0.5
+            if self.config.row_normalize:
+                directions /= directions.norm(dim=-1, keepdim=True).clamp_min(1e-7)
+            scaled = orthogonalize(directions, self.coefficients) * max(1, rows / columns) ** 0.5
             updates.update(zip(numbers, scaled, strict=True))
         return [updates[number] for number in range(len(trained))]
 
@@ -104,8 +120,9 @@ def build(
         of_role[role].append(parameter)
     embed_lr = config.embed_lr if of_role["head"] else config.tied_embed_lr
     rates = {"embedding": embed_lr, "head": config.head_lr, "control": config.scalar_lr}
+    decays = {} if config.embed_weight_decay is None else {"embedding": config.embed_weight_decay}
     groups = [
-        {"params": of_role[role], **_rates(rate, config.adam_weight_decay)}
+        {"params": of_role[role], **_rates(rate, decays.get(role, config.adam_weight_decay))}
         for role, rate in rates.items()
         if of_role[role]
     ]

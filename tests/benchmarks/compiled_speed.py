@@ -93,8 +93,8 @@ class PlainAttention(nn.Module):
 class PlainMLP(nn.Module):
     def __init__(self, options: Any) -> None:
         super().__init__()
-        self.fc = nn.Linear(options.model_dim, options.mlp_mult * options.model_dim, bias=False)
-        self.proj = nn.Linear(options.mlp_mult * options.model_dim, options.model_dim, bias=False)
+        self.fc = nn.Linear(options.model_dim, int(options.mlp_mult * options.model_dim), bias=False)
+        self.proj = nn.Linear(int(options.mlp_mult * options.model_dim), options.model_dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.proj(torch.relu(self.fc(x)).square())
