@@ -13,8 +13,9 @@ These act one after the other, in the record's order. Of the following the last 
 
     order(num_layers, phase)   the layers in the order of the forward pass, and how many of them push skips; `phases` of
                                the part are the fractions of training at which its order changes
+    enter(x)                   before a layer and its skip; may make a tuple of streams, of which skips join the first
     join(x, skip, number, model)   how a skip comes back into the stream, the innermost being number 0
-    block(x, block, ctx, parts)   a layer; what it returns may be a tuple of streams, of which skips join the first
+    block(x, block, ctx, parts)   a layer
     leave(x)                   makes one stream of them, behind the last layer
 
 `layers` of a part are those that it acts in, counted from 0; without it, all. It is built with `shape`: vocab_size,
@@ -165,7 +166,7 @@ class GPT(nn.Module):
             self._draw_orthogonal(plain=config.init == "orthogonal_plain")
         self._at("start")
         self.places = [
-            {place: self._acting(place, layer) for place in ("values", "attended", "block")}
+            {place: self._acting(place, layer) for place in ("values", "attended", "enter", "block")}
             for layer in range(config.num_layers)
         ]
 
@@ -199,6 +200,8 @@ class GPT(nn.Module):
         skips: list[Tensor] = []
         for number, layer in enumerate(order):
             block, parts = self.blocks[layer], self.places[layer]
+            if parts["enter"]:
+                x = parts["enter"][-1].enter(x)
             if number >= pushed and skips:
                 x = self._joined(x, skips.pop(), number - pushed)
             x = parts["block"][-1].block(x, block, ctx, parts) if parts["block"] else block(x, ctx, parts)

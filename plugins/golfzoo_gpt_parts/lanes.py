@@ -23,8 +23,11 @@ class Lanes(nn.Module):
         self.kept = nn.Parameter(torch.full((shape.num_layers, 2), 1.1))
         self.written = nn.Parameter(torch.ones(shape.num_layers, 2, 2))  # (layers, by attention or MLP, to lane)
 
-    def block(self, x: Any, block: Any, ctx: Any, parts: Any) -> tuple[Tensor, Tensor]:
-        first, second = x if isinstance(x, tuple) else (x, x)
+    def enter(self, x: Any) -> tuple[Tensor, Tensor]:
+        return x if isinstance(x, tuple) else (x, x)
+
+    def block(self, x: tuple[Tensor, Tensor], block: Any, ctx: Any, parts: Any) -> tuple[Tensor, Tensor]:
+        first, second = x
         attended, fed = block.attended(block.mixed(first, ctx), ctx, parts), block.fed(second)
         kept, (by_attention, by_mlp) = self.kept[block.layer].to(fed.dtype), self.written[block.layer].to(fed.dtype)
         first = kept[0] * first + by_attention[0] * attended + by_mlp[0] * fed

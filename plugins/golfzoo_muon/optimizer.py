@@ -50,7 +50,8 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(self, parameters: list[nn.Parameter], config: MuonConfig, process_group: Any) -> None:
         self.config, self.group = config, process_group
-        super().__init__(parameters, _rates(config.matrix_lr, config.weight_decay))
+        rates = {"lr": config.matrix_lr, "weight_decay": config.weight_decay}
+        super().__init__(parameters, {**rates, **{f"base_{name}": value for name, value in rates.items()}})
         self.momentum = config.momentum
         known = POLAR if config.coefficients == "polar" else (QUINTIC,) * config.newton_schulz_steps
         self.coefficients = known[: config.newton_schulz_steps]
@@ -120,9 +121,17 @@ def build(
         of_role[role].append(parameter)
     embed_lr = config.embed_lr if of_role["head"] else config.tied_embed_lr
     rates = {"embedding": embed_lr, "head": config.head_lr, "control": config.scalar_lr}
-    decays = {} if config.embed_weight_decay is None else {"embedding": config.embed_weight_decay}
+    decays = dict.fromkeys(rates, config.adam_weight_decay)
+    if config.embed_weight_decay is not None:
+        decays["embedding"] = config.embed_weight_decay
     groups = [
-        {"params": of_role[role], **_rates(rate, decays.get(role, config.adam_weight_decay))}
+        # Their decay has no base: what a schedule does to it is done to Muon's.
+        {
+            "params": of_role[role],
+            "lr": rate,
+            "base_lr": rate,
+            "weight_decay": decays.get(role, config.adam_weight_decay),
+        }
         for role, rate in rates.items()
         if of_role[role]
     ]
@@ -133,8 +142,3 @@ def build(
         betas = (config.beta1, config.beta2)
         optimizers.append(torch.optim.AdamW(groups, betas=betas, eps=config.adam_eps, fused=True))
     return optimizers
-
-
-def _rates(lr: float, weight_decay: float) -> dict[str, float]:
-    """A group's rates, and what the schedule multiplies."""
-    return {"lr": lr, "base_lr": lr, "weight_decay": weight_decay, "base_weight_decay": weight_decay}
