@@ -127,8 +127,8 @@ def test_a_stage_s_row_names_the_module_of_its_function():
     functions = {}
     for call in calls:
         stage, function = call.args[:2]
-        fit = stage.value == "fit"  # imported only where it is on
-        functions[stage.value] = load_target("golfzoo.engine.fit:fit") if fit else getattr(run_module, function.id)
+        later = {"fit": "golfzoo.engine.fit:fit", "calibrate": "golfzoo.engine.calibrate:collect"}.get(stage.value)
+        functions[stage.value] = load_target(later) if later else getattr(run_module, function.id)
     assert functions.keys() == STAGES.keys()
     for name, function in functions.items():
         assert function.__module__ == f"golfzoo.engine.{STAGES[name].module}", name

@@ -24,11 +24,12 @@ from golfzoo.engine.clock import Clock
 from golfzoo.engine.distributed import World
 from golfzoo.engine.errors import RunError
 from golfzoo.engine.model import frozen, load_weights
+from golfzoo.engine.quantize import needs_of
 from golfzoo.engine.setup import Setup, Training
 from golfzoo.engine.store import StageResult
 
 if TYPE_CHECKING:
-    from golfzoo.engine.protocols import Quantizer, Tensors
+    from golfzoo.engine.protocols import Tensors
 
 STATISTICS = ("hessian", "fisher")
 
@@ -67,10 +68,6 @@ def calibrate(model: nn.Module, needs: dict[str, int], batches: TrainingText, se
             for name, total in sums.items():
                 collected[name] = torch.from_numpy(world.sum(total.cpu().numpy())) / seen
     return collected
-
-
-def needs_of(quantizer: Quantizer) -> dict[str, int]:
-    return dict(getattr(quantizer, "needs", {}))
 
 
 def check_needs(needs: dict[str, int]) -> None:

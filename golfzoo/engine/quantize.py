@@ -11,8 +11,13 @@ from golfzoo.engine.model import hash_state, on_cpu, seed_everything
 from golfzoo.engine.store import StageResult
 
 if TYPE_CHECKING:
-    from golfzoo.engine.protocols import Tensors
+    from golfzoo.engine.protocols import Quantizer, Tensors
     from golfzoo.engine.setup import Setup
+
+
+def needs_of(quantizer: Quantizer) -> dict[str, int]:
+    """What it wants to be told: calibrate.py's statistics, and over how many tokens."""
+    return dict(getattr(quantizer, "needs", {}))
 
 
 def quantize(setup: Setup, weights: Tensors, calibration: Tensors, clock: Clock) -> StageResult:

@@ -4,6 +4,8 @@
 and optimizer are still to be called, with what the run has for them; the others are made. Events go out through `emit`;
 nothing is printed, and no name is looked up. `store` may know the result of a stage from before; it is then taken over,
 and said so.
+
+What is imported by name, where it is called, ships only with records that call it.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from golfzoo.engine.artifact import compress, decode_model
-from golfzoo.engine.calibrate import collect, needs_of
 from golfzoo.engine.clock import Clock
 from golfzoo.engine.components import load_target
 from golfzoo.engine.describe import Emit
@@ -22,7 +23,7 @@ from golfzoo.engine.distributed import World
 from golfzoo.engine.evaluate import score_final, score_flat
 from golfzoo.engine.files import write_whole
 from golfzoo.engine.model import hash_state, load_weights, relative_error
-from golfzoo.engine.quantize import quantize
+from golfzoo.engine.quantize import needs_of, quantize
 from golfzoo.engine.setup import Model, renew, set_up, set_up_training
 from golfzoo.engine.size import count_bytes, room_to_fit
 from golfzoo.engine.store import StageResult, StageRunner, Store
@@ -58,7 +59,7 @@ def run(plan: Plan, components: Components, world: World, code_bytes: int, store
     # ---- calibrate: what the quantizer wants to know, from training batches, on the training clock -------------------
     calibration: Tensors = {}
     if needs := needs_of(components.quantizer):
-        key = f"{trained_key} {json.dumps(needs)}"
+        collect, key = load_target("golfzoo.engine.calibrate:collect"), f"{trained_key} {json.dumps(needs)}"
         calibration, _ = stages.run("calibrate", collect, setup, training, weights, clock, key=key)
 
     # ---- quantize, compress, write: the first process alone; the others wait for it at world.share below -------------
@@ -69,7 +70,7 @@ def run(plan: Plan, components: Components, world: World, code_bytes: int, store
         if room is None:
             quantized = stages.run("quantize", quantize, *given, clock, key=trained_key, alone=True)
         else:
-            fit, key = load_target("golfzoo.engine.fit:fit"), f"{trained_key} {room}"  # ships only where it is on
+            fit, key = load_target("golfzoo.engine.fit:fit"), f"{trained_key} {room}"
             quantized = stages.run("fit", fit, *given, room, clock, key=key, alone=True)
         key = quantized.facts["key"]
         compressed = stages.run("compress", compress, setup, quantized, clock, key=key, alone=True)

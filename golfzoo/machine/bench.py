@@ -15,13 +15,13 @@ import torch
 from torch import nn
 
 from golfzoo.engine.artifact import compress, decode_model
-from golfzoo.engine.calibrate import collect, needs_of
+from golfzoo.engine.calibrate import collect
 from golfzoo.engine.clock import Clock
 from golfzoo.engine.components import namespace
 from golfzoo.engine.distributed import World
 from golfzoo.engine.evaluate import evaluate, flat_windowing
 from golfzoo.engine.model import Objective, load_weights, on_cpu
-from golfzoo.engine.quantize import quantize
+from golfzoo.engine.quantize import needs_of, quantize
 from golfzoo.engine.schedule import Now, training_seconds
 from golfzoo.engine.setup import Setup, Training, set_up, set_up_training
 from golfzoo.engine.step import accumulate, parallel, update

@@ -10,11 +10,12 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from golfzoo.engine.artifact import check_layout, is_coder, to_bytes
-from golfzoo.engine.calibrate import calibrate, check_needs, needs_of
+from golfzoo.engine.calibrate import calibrate, check_needs
 from golfzoo.engine.components import blaming_component
 from golfzoo.engine.describe import Emit
 from golfzoo.engine.errors import RunError
 from golfzoo.engine.model import frozen, load_weights, on_cpu, relative_error
+from golfzoo.engine.quantize import needs_of
 from golfzoo.running.rehearse_training import rehearse_averager, rehearse_loss, rehearse_qat, rehearse_schedule
 
 if TYPE_CHECKING:

@@ -172,8 +172,19 @@ def code_hashes(record: Record) -> dict[str, str]:
 
 def shipped_modules(record: Record) -> dict[str, Path]:
     """Module name -> source file, for everything that a submission imports from the engine and from its plugins."""
-    fit = [f"golfzoo.engine.{STAGES['fit'].module}"] if record.tables["size"]["fit"] else []
-    return closure(["golfzoo.engine.standalone", "golfzoo.engine.loader", *fit, *modules_of(record, record.entries)])
+    bodies = modules_of(record, record.entries)
+    stages = ["fit"] if record.tables["size"]["fit"] else []
+    stages += ["calibrate"] if _mentions_needs(closure(modules_of(record, ["quantizer"]))) else []
+    own = [
+        f"golfzoo.engine.{STAGES[stage].module}" for stage in stages
+    ]  # run.py imports them where they are called for
+    return closure(["golfzoo.engine.standalone", "golfzoo.engine.loader", *own, *bodies])
+
+
+def _mentions_needs(modules: dict[str, Path]) -> bool:
+    """Whether the code of a quantizer has the word at all: only then may it ask for calibration."""
+    sources = (_contents(name, path).decode() for name, path in modules.items() if is_module(name))
+    return any(re.search(r"\bneeds\b", source) for source in sources)
 
 
 def modules_of(record: Record, slots: Iterable[str]) -> list[str]:
