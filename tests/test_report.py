@@ -300,7 +300,7 @@ def test_a_run_whose_weights_or_data_are_gone(here, golfzoo, tiny_run, zoo, monk
     shutil.copytree(tiny_run, here / "bare")
     (here / "bare" / "weights.safetensors").unlink()
     (here / "bare" / "documents.npz").write_bytes(b"x")
-    ((artifact,), notes) = weigh(gather(["bare"]).completed, zoo)
+    ((artifact,), notes) = weigh(gather(["bare"]).completed, zoo, print)
     assert artifact.errors is None
     assert artifact.measured["groups"]  # the bytes can be told all the same
     assert notes == ["#1 tiny: bare/weights.safetensors: no such file"]

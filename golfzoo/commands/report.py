@@ -58,5 +58,5 @@ def report(runs: tuple[str, ...], out: Path, pngs: Path | None) -> None:
     from golfzoo.report.page import write_report
     from golfzoo.zoo import discover
 
-    drawn = write_report(gathered, out, pngs, discover())
+    drawn = write_report(gathered, out, pngs, discover(), lambda line: click.echo(f"  {line}", err=True))
     click.echo(f"{out}: {len(gathered.runs)} runs, {len(drawn)} plots" + (f", also in {pngs}" if pngs else ""))

@@ -1,6 +1,7 @@
 """The report: one page that stands alone. Nothing in it comes from elsewhere, and a browser is told so."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from golfzoo.errors import UsageError
@@ -18,14 +19,16 @@ MARK = "<!-- made by golfzoo report -->"
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
-def write_report(gathered: Gathered, out: Path, pngs: Path | None, zoo: Zoo) -> list[str]:
+def write_report(
+    gathered: Gathered, out: Path, pngs: Path | None, zoo: Zoo, say: Callable[[str], None] = lambda line: None
+) -> list[str]:
     """Write the page, and its plots as files where `pngs` is a folder. Returns the names of the plots.
 
     Raises UsageError where a file is in the way that no report left there, or the extra [report] is missing.
     """
     check_place(out, MARK)
     with styled():
-        content, drawings = compose(gathered, zoo)
+        content, drawings = compose(gathered, zoo, say)
         files = {pngs / f"{drawing.name}.png": drawing for drawing in drawings} if pngs else {}
         for path in files:
             check_place(path, PNG_MARK)
@@ -35,10 +38,12 @@ def write_report(gathered: Gathered, out: Path, pngs: Path | None, zoo: Zoo) -> 
     return [drawing.name for drawing in drawings]
 
 
-def compose(gathered: Gathered, zoo: Zoo) -> tuple[Markup, list[Drawing]]:
+def compose(
+    gathered: Gathered, zoo: Zoo, say: Callable[[str], None] = lambda line: None
+) -> tuple[Markup, list[Drawing]]:
     """The sections of the page, and every plot in them. To be called within `styled`."""
     runs = gathered.completed
-    artifacts, problems = weigh(runs, zoo)
+    artifacts, problems = weigh(runs, zoo, say)
     pairs, unpaired = pair_up(runs)
     scores = [drawing for drawing in (figures.draw_scores(runs), figures.draw_sizes(runs)) if drawing]
     differences = [figures.draw_differences(ablation, number) for number, ablation in enumerate(gathered.ablations, 1)]

@@ -1,6 +1,6 @@
 """What became of the weights: the bytes of each group of tensors, and the error that quantizing left in each tensor."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,8 +42,9 @@ class Artifact:
     errors: list[TensorError] | None
 
 
-def weigh(runs: list[Run], zoo: Zoo) -> tuple[list[Artifact], list[str]]:
-    """The artifacts of completed runs, MOST_ARTIFACTS of the best, and what could not be told of them."""
+def weigh(runs: list[Run], zoo: Zoo, say: Callable[[str], None]) -> tuple[list[Artifact], list[str]]:
+    """The artifacts of completed runs, MOST_ARTIFACTS of the best, and what could not be told of them. `say` is told
+    which one it is at: each takes seconds."""
     groups: dict[str, list[Run]] = {}
     notes = []
     for run in runs:
@@ -57,7 +58,8 @@ def weigh(runs: list[Run], zoo: Zoo) -> tuple[list[Artifact], list[str]]:
     if len(groups) > len(kept):
         notes.append(f"Of {len(groups)} artifacts the {len(kept)} with the best scores are shown.")
     artifacts = []
-    for group in kept:
+    for number, group in enumerate(kept, start=1):
+        say(f"{number} of {len(kept)}: {group[0].label}")
         problems: list[str] = []
         artifact = Artifact(group, *_examine(group[0], zoo, problems))
         notes += [f"{group[0].label}: {problem}" for problem in problems]
