@@ -78,6 +78,7 @@ def test_a_process_that_fails_is_named_with_its_error(pair, data_root):
     assert json.loads((pair / "bad" / "result.json").read_text())["status"] == "failed"
 
 
+@pytest.mark.slow
 def test_under_torchrun_it_joins(pair, data_root):
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--local-addr=127.0.0.1")
     done = golfzoo(

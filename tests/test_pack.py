@@ -318,6 +318,7 @@ def test_the_tokenizer_counts_where_the_record_says_so(tiny_run, tmp_path, golfz
     assert size["total"] == size["model"] + size["code"] + size["tokenizer"]
 
 
+@pytest.mark.slow
 def test_size_adds_up(tiny_run, golfzoo, tiny_record):
     status, output = golfzoo("size", tiny_run, "--json")
     assert status == 0

@@ -19,6 +19,7 @@ def result_of(folder):
     return json.loads((folder / "result.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "swaps",
     [
@@ -54,6 +55,7 @@ def test_what_cannot_follow_training_is_said_before_it(golfzoo, tiny_record, tmp
     assert not any(event["event"] == "train" for event in events(tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_with_more_room_than_weights_fitting_costs_nothing(golfzoo, tiny_record, tmp_path):
     """The finest steps there are: codes that did not fit into int16 would destroy the model."""
     fitted = ("quantizer.use=gptq_trellis", "quantizer.keep_numel=512", "compressor.use=rans", "size.fit=true")
