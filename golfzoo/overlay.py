@@ -63,7 +63,6 @@ def only_uses(change: dict[str, Any]) -> dict[str, Any]:
 
 def make_small(tables: dict[str, Any], zoo: Zoo) -> None:
     """Lay what each component calls small over the table that names it."""
-    say_uses(tables)  # a change may have added some
     for kind in KINDS.values():
         table = tables.get(kind.table)
         if not isinstance(table, dict):

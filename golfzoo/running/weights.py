@@ -1,11 +1,11 @@
 """Files of weights."""
 
-import hashlib
 from pathlib import Path
 
 import safetensors.torch
 import torch
 
+from golfzoo.corpus.check import file_sha256
 from golfzoo.engine.errors import RunError
 from golfzoo.errors import UsageError
 
@@ -26,7 +26,6 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
 
 def hash_file(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None

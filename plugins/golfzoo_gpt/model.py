@@ -143,15 +143,15 @@ class GPT(nn.Module):
             head_dim=head_dim, value_dim=config.num_kv_heads * head_dim,
         )  # fmt: skip
         self.parts = nn.ModuleDict({name: make(shape=shape) for name, make in parts.items()})
-        order = self._last("order")
+        order = next(iter(self._acting("order")[::-1]), None)
         self.phases = order.phases if order else ()
         self.orders = [
             order.order(config.num_layers, phase) if order else (range(config.num_layers), config.num_layers // 2)
             for phase in range(len(self.phases) + 1)
         ]
         layers, pushed = self.orders[-1]
-        self.num_skips = min(pushed, len(layers) - pushed)
-        self.skip_weights = nn.Parameter(torch.ones(self.num_skips, config.model_dim))
+        num_skips = min(pushed, len(layers) - pushed)
+        self.skip_weights = nn.Parameter(torch.ones(num_skips, config.model_dim))
         self.enter_phase(len(self.phases))  # as built: the last, in which it is scored
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
         self._at("build")
@@ -165,6 +165,7 @@ class GPT(nn.Module):
         if config.init != "reference":
             self._draw_orthogonal(plain=config.init == "orthogonal_plain")
         self._at("start")
+        self.outside = {place: self._acting(place) for place in ("embed", "stream", "join", "leave")}
         self.places = [
             {place: self._acting(place, layer) for place in ("values", "attended", "enter", "block")}
             for layer in range(config.num_layers)
@@ -190,10 +191,10 @@ class GPT(nn.Module):
         """(batch, time) -> (batch, time, vocab_size)"""
         x = self.tok_emb(input_ids)  # (batch, time, model_dim)
         ctx = Context(input_ids)
-        for part in self._acting("embed"):
+        for part in self.outside["embed"]:
             x = part.embed(x, ctx)
         x = rms_norm(x)
-        for part in self._acting("stream"):
+        for part in self.outside["stream"]:
             x = part.stream(x, ctx)
         ctx.x0, ctx.rope = x, self.rotary(input_ids.shape[1], x.dtype)
         order, pushed = self.orders[self.phase]
@@ -207,8 +208,8 @@ class GPT(nn.Module):
             x = parts["block"][-1].block(x, block, ctx, parts) if parts["block"] else block(x, ctx, parts)
             if number < pushed:
                 skips.append(x)
-        if leaving := self._last("leave"):
-            x = leaving.leave(x)
+        if self.outside["leave"]:
+            x = self.outside["leave"][-1].leave(x)
         x = rms_norm(x)
         logits = self.lm_head(x, self.tok_emb.weight) if self.tied else self.lm_head(x)
         return self.softcap * torch.tanh(logits / self.softcap)
@@ -216,13 +217,9 @@ class GPT(nn.Module):
     def _joined(self, x: Any, skip: Tensor, number: int) -> Any:
         if isinstance(x, tuple):
             return (self._joined(x[0], skip, number), *x[1:])
-        joining = self._last("join")
-        if joining:
-            return joining.join(x, skip, number, self)
+        if self.outside["join"]:
+            return self.outside["join"][-1].join(x, skip, number, self)
         return x + self.skip_weights[number].to(x.dtype) * skip
-
-    def _last(self, place: str) -> Any:
-        return next(iter(self._acting(place)[::-1]), None)
 
     def _acting(self, place: str, layer: int | None = None) -> list[Any]:
         return [

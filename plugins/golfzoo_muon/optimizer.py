@@ -75,12 +75,12 @@ class Muon(torch.optim.Optimizer):
                     piece.view_as(parameter)
                     for piece, parameter in zip(flat.split([p.numel() for p in trained]), trained, strict=True)
                 ]
-            kept = 1 - group["lr"] * group["weight_decay"]
+            after, kept = self.config.decay_after_update, 1 - group["lr"] * group["weight_decay"]
             for parameter, update in zip(trained, updates, strict=True):
-                if not self.config.decay_after_update:
+                if kept != 1 and not after:
                     parameter.mul_(kept)
                 parameter.add_(update.to(parameter.dtype), alpha=-group["lr"])
-                if self.config.decay_after_update:
+                if kept != 1 and after:
                     parameter.mul_(kept)
 
     def _updates(self, trained: list[nn.Parameter]) -> list[Tensor]:
