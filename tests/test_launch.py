@@ -103,6 +103,11 @@ def test_the_process_that_was_killed_is_named_not_the_one_that_noticed():
     }
     assert elastic.cause_of(failures) == (1, "Signal 9 (SIGKILL) received by PID 7")
     assert elastic.cause_of({0: failures[0]}) == (0, lost["message"])
+    failures[0] = Failure(message="Signal 15 (SIGTERM) received by PID 6", timestamp=100)  # by the launcher, then
+    assert elastic.cause_of(failures) == (1, "Signal 9 (SIGKILL) received by PID 7")
+    failures[1] = Failure(message=lost, timestamp=100)
+    del failures[2]
+    assert elastic.cause_of(failures) == (0, "Signal 15 (SIGTERM) received by PID 6"), "somebody else's, then"
 
 
 @pytest.mark.slow

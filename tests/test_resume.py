@@ -12,6 +12,7 @@ import time
 import pytest
 
 from conftest import TINY_RECORD
+from golfzoo.results import read_status
 
 KILLS = 12
 SLOW_RECORD = (
@@ -106,6 +107,8 @@ def test_killed_at_random_moments_and_resumed_it_ends_the_same(start, left_alone
                 break
             assert process.exitcode == -signal.SIGKILL, start.output.read_text()[-2000:]
             kills += 1
+            if read_status(folder) == "completed":  # it was killed when all was done, and before it had ended
+                break
             if (folder / "env.json").exists():
                 resumed += 1
                 arguments = ["run", "--fresh", "--resume", folder]

@@ -85,14 +85,16 @@ def run_several(record: Record, start: Start, listen: Emit) -> tuple[Path, dict[
 
 def cause_of(failures: dict[int, Any]) -> tuple[int, str]:
     """The rank of the process that failed first, and its message. Of those that failed within one second torch knows
-    no order; one that only lost its connection to another cannot have been the first."""
+    no order, but what followed can be told: SIGTERM, by which the launcher ends the others, and a lost connection."""
     from golfzoo.running.worker import LOST
 
-    told = [
-        (LOST in (message := str(failure.message["message"] if isinstance(failure.message, dict) else failure.message)),
-         failure.timestamp, rank, message)
-        for rank, failure in failures.items()
-    ]  # fmt: skip
+    def followed(message: str) -> int:
+        return 2 if LOST in message else int(message.startswith(f"Signal {int(signal.SIGTERM)} "))
+
+    told = []
+    for rank, failure in failures.items():
+        message = str(failure.message["message"] if isinstance(failure.message, dict) else failure.message)
+        told.append((followed(message), failure.timestamp, rank, message))
     *_, rank, message = min(told)
     return rank, message
 
