@@ -93,6 +93,8 @@ class Checkpoints:
         own = self._own()
         for step in sorted(own)[: len(own) - keep]:
             own[step].unlink(missing_ok=True)
+        for killed in self.folder.glob(f"step-*.rank-{self.rank}.pt.partial"):  # a process died while it wrote it
+            killed.unlink(missing_ok=True)
         if not keep:
             self.mark.unlink(missing_ok=True)
 
