@@ -98,11 +98,11 @@ def test_it_trains(path, golfzoo, tmp_path, zoo, monkeypatch):
     assert again.to_toml() == (tmp_path / "first" / "record.toml").read_text()
 
 
-OFTEN = ["gptq_lite"]
-SOMETIMES = ["smear_bigram", "baseline_rd", "fp16_embedding", "int5_mlp", "mlp3x_qat", "overtone", "warmdown_quant"]
+OFTEN = "gptq_lite"
+BUT_FOR_ONE = [pytest.param(path.stem, marks=pytest.mark.slow) for path in RECORDS if path.stem != OFTEN]
 
 
-@pytest.mark.parametrize("name", OFTEN + [pytest.param(name, marks=pytest.mark.slow) for name in SOMETIMES])
+@pytest.mark.parametrize("name", [OFTEN, *BUT_FOR_ONE])
 def test_interrupted_and_resumed_it_ends_with_the_same_bits_and_is_taken_over(name, golfzoo, interrupted, tmp_path):
     command = ("run", *shrunk(record(name)), "adaptor.use=none", "--out")
     status, output = golfzoo(*command, tmp_path / "whole")
@@ -160,9 +160,9 @@ def in_two(commands):
 
 @pytest.mark.slow
 def test_two_processes_agree_with_one(golfzoo, tmp_path):
-    """Losses, and weights to the bit: with every part, averager and qat."""
+    """Losses, and weights to the bit, of every record."""
     commands = {}
-    for name in ("fp16_embedding", "gptq_lite", "int5_mlp", "mlp3x_qat", "overtone", "partial_xsa", "smear_bigram"):
+    for name in (path.stem for path in RECORDS):
         more = ("train.iterations=4", "train.micro_batch_tokens=512", "--fresh", "--out")
         commands[name] = ("run", *shrunk(record(name)), *more)
         status, output = golfzoo(*commands[name], tmp_path / name)
@@ -172,15 +172,17 @@ def test_two_processes_agree_with_one(golfzoo, tmp_path):
         one, two = tmp_path / name, tmp_path / f"{name}-2"
         losses = [[event["loss"] for event in steps(folder)] for folder in (one, two)]
         assert losses[1] == pytest.approx(losses[0], abs=1e-5), name
-        assert result_of(two)["receipts"] == result_of(one)["receipts"], name
+        receipts = [result_of(folder)["receipts"] for folder in (one, two)]
+        changed = [receipt.pop("quantizer_changed") for receipt in receipts]
+        # Calibration takes whole batches of all processes: not quite the same text.
+        assert changed[1] == pytest.approx(changed[0], rel=0.05 if "gptq" in name or "rd" in name else 1e-12), name
+        assert receipts[1] == receipts[0], name
         assert (two / "weights.safetensors").read_bytes() == (one / "weights.safetensors").read_bytes(), name
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["int5_mlp", "smear_bigram"])
-def test_packed_it_trains_and_scores_alone(name, golfzoo, bare_site, data_root, tmp_path):  # noqa: F811
-    """Parts, an averager, qat: all that they need is in the file."""
-    path = record(name)
+@pytest.mark.parametrize("path", RECORDS, ids=[path.stem for path in RECORDS])
+def test_packed_it_scores_without_golfzoo_and_is_verified(path, golfzoo, bare_site, data_root, tmp_path):  # noqa: F811
     assert golfzoo("run", *shrunk(path), "--out", tmp_path / "run")[0] == 0
     status, output = golfzoo("pack", tmp_path / "run", "--out", tmp_path / "packed")
     assert status == 0, output
@@ -188,19 +190,20 @@ def test_packed_it_trains_and_scores_alone(name, golfzoo, bare_site, data_root, 
     assert done.returncode == 0, done.stderr
     logged = (tmp_path / "packed" / "train.log").read_text().splitlines()[-1].partition(" ")[2]
     assert done.stdout.splitlines()[-1] == logged
+    status, output = golfzoo("verify", tmp_path / "packed")
+    assert status == 0, output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", RECORDS, ids=[path.stem for path in RECORDS])
+def test_packed_it_trains_without_golfzoo_to_the_same_bits(path, golfzoo, bare_site, data_root, tmp_path):  # noqa: F811
+    assert golfzoo("run", *shrunk(path), "--out", tmp_path / "run")[0] == 0
+    assert golfzoo("pack", tmp_path / "run", "--out", tmp_path / "packed")[0] == 0
     done = run_bare(bare_site, data_root, tmp_path, tmp_path / "packed" / "train_gpt.py", "--out", "again")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "again" / "artifact.golf").read_bytes() == (tmp_path / "run" / "artifact.golf").read_bytes()
     for key in ("stages", "receipts"):
         assert result_of(tmp_path / "again")[key] == result_of(tmp_path / "run")[key]
-
-
-@pytest.mark.slow
-def test_a_run_with_parts_and_an_average_is_verified(golfzoo, tmp_path):
-    path = record("gptq_lite")
-    assert golfzoo("run", *shrunk(path), "--out", tmp_path / "run")[0] == 0
-    status, output = golfzoo("verify", tmp_path / "run")
-    assert status == 0, output
 
 
 @pytest.mark.slow
