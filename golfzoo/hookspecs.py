@@ -6,6 +6,9 @@ is all it does. A component acts only when a record names it, so installing a pl
 A component's target is called with `config`, a plain namespace of its options, and with what its hook lists below.
 Tensors are given as (shape). A `state` is a dict of parameter name -> tensor, and `roles` a dict of parameter name ->
 "embedding", "head", "matrix" or "control". The engine hands over exactly these arguments, never itself.
+
+A body ships with what it imports. A module that only some records need, beside it in its package, may be imported by a
+name that an option has: it ships where a record gives the option that value (golfzoo_muon, coefficients = "polar").
 """
 
 import pluggy
@@ -133,13 +136,31 @@ def golfzoo_compressors() -> list[Component]:
 def golfzoo_adaptors() -> list[Component]:
     """Test-time adaptors: they learn from text that has been scored. Target: `(config) -> object` with
 
-    start(model, lanes)              attach to the model's linear layers, with room for `lanes` documents at once. With
-                                     nothing learned, the model must compute exactly what it computed before.
+    start(model, lanes)              attach to the model's layers, with room for `lanes` documents at once. With nothing
+                                     learned, the model must compute exactly what it computed before.
+    finish()                         detach, leaving the model as it was
+
+    and one or both of two abilities. To learn from single documents, as they are scored:
+
     reset()                          forget everything: the lanes get new documents
     learn(nll, scored)               nll (batch, time), with its graph: the engine's losses of the forward just scored;
                                      scored (batch, time) bool: the positions to learn from, those that were scored in
                                      it in documents that go on. Row i is lane i; `batch` shrinks as documents end.
-    finish()                         detach, leaving the model as it was
+    read(input_ids, target_ids)      optional: right before it, the tokens of that forward and those that nll is of,
+                                     (batch, time) int64, on the CPU; 0 behind a window's end
+
+    To learn across the text, which then is scored in rounds:
+
+    rounds(sizes)                    after how much it reviews, rising: of documents if it has `learn` too, whose sizes
+                                     in targets it is told in the order of scoring; else of targets, and sizes are those
+                                     of the documents in the order of the text. A function of lengths alone
+    review(texts, group)             train the model, every target of the round being scored: a list of (n + 1,) int64,
+                                     the same on every process, the tokens of which all but the first were targets of
+                                     this round; `group` is for averaging gradients, None in a single process. Only here
+                                     do the weights take gradients; what becomes of them is undone in the end.
+    across_documents = True          said openly: what is learned from one document is there for others
+    attaches = False                 optional, where it does not have `learn`: it hangs nothing on the model, which then
+                                     is scored compiled where training is
     """
 
 

@@ -257,6 +257,20 @@ def test_only_what_the_record_uses_is_packed(tiny_record, zoo):
     assert all(f"{name}.".startswith("golfzoo.engine.") for name in modules if name.startswith("golfzoo."))
 
 
+@pytest.mark.parametrize(
+    ("change", "module"),
+    [
+        ("optimizer.coefficients=polar", "golfzoo_muon.polar"),
+        ("adaptor.use=sgd", "golfzoo.engine.rounds"),
+        ("adaptor.use=phased_lora", "golfzoo.engine.rounds"),
+        ("quantizer.use=gptq", "golfzoo.engine.calibrate"),
+    ],
+)
+def test_what_an_option_or_a_component_calls_by_name_is_packed_with_it_alone(tiny_record, zoo, change, module):
+    assert module in shipped_modules(load_record(str(tiny_record), zoo, (change,)))
+    assert module not in shipped_modules(load_record(str(tiny_record), zoo))
+
+
 def test_all_that_ships_is_stripped_and_squeezed(zoo):
     for path in sorted((ROOT / "golfzoo" / "engine").glob("*.py")):
         source = path.read_text()

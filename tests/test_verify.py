@@ -249,6 +249,98 @@ def test_learning_across_documents_is_declared_and_follows_the_scores(
     assert ("declares" in verdicts[-1].figure) == (adaptor != "Undeclared")
 
 
+REVIEWING = """
+import sys
+from golfzoo_lora_ttt.phased import PhasedLora
+from golfzoo_sgd_ttt.adaptor import Sgd
+
+def ledger_of():
+    frame = sys._getframe(1)
+    while "ledger" not in frame.f_locals:
+        frame = frame.f_back
+    return frame.f_locals["ledger"]
+
+class Honest(Sgd):
+    pass
+
+class Ahead(Sgd):
+    '''Reviews what comes next as well.'''
+    def review(self, texts, group):
+        ledger = ledger_of()
+        todo = (ledger.written == 0).nonzero()[0][:64]
+        if len(todo):
+            tokens = ledger.text.tokens[todo[0] : todo[0] + 65].astype("int64")
+            texts = [*texts, torch.from_numpy(tokens)]
+        super().review(texts, group)
+
+class Listening(Sgd):
+    '''Learns from what is being scored: from a window that is read before its targets are all in the ledger.'''
+    def start(self, model, lanes):
+        super().start(model, lanes)
+        self.hook = model.register_forward_pre_hook(self.listen)
+    def listen(self, model, inputs):
+        with torch.no_grad():
+            model.tok_emb.weight[inputs[0][:, -1]] *= 1.05
+    def finish(self):
+        self.hook.remove()
+        super().finish()
+
+class Phased(PhasedLora):
+    pass
+
+class PhasedAhead(PhasedLora):
+    '''Reviews a document of the next round.'''
+    def review(self, texts, group):
+        ledger = ledger_of()
+        starts = ledger.text.starts
+        for start, end in zip(starts[:-1], starts[1:]):
+            if not ledger.written[start]:
+                texts = [torch.from_numpy(ledger.text.tokens[start : end + 1].astype("int64"))] + texts
+                break
+        super().review(texts, group)
+"""
+
+
+@pytest.mark.parametrize("isolate", [True, False])
+@pytest.mark.parametrize(
+    ("adaptor", "expected"),
+    [
+        ("Honest", [True, True]), ("Ahead", [False, None]), ("Listening", [False, None]), ("Phased", [True, True]),
+        ("PhasedAhead", [False, None]),
+    ],
+)  # fmt: skip
+def test_reviewers_that_look_ahead_are_caught_and_honest_ones_pass(
+    install, tmp_path, data, tiny_run, zoo, adaptor, expected, isolate
+):
+    from golfzoo.engine.distributed import World
+    from golfzoo.record import load_record
+    from golfzoo.verify import probes
+    from golfzoo.verify.scene import make_scene
+    from golfzoo.verify.subject import read_subject
+
+    phased = adaptor.startswith("Phased")
+    if phased and not isolate:
+        return  # one document, and so no phases
+    options = "chunk_tokens=128", "seq_len=64", "lr=0.1"
+    if phased:
+        options = "phases=[2,4,6]", "review_tokens=128", "review_context=64", "review_lr=0.1", "lr=0.01", "rank=4"
+    used = (f"adaptor.use={'phased_lora' if phased else 'sgd'}", *(f"adaptor.{option}" for option in options))
+    record = load_record(str(tiny_run / "record.toml"), zoo, (*used, f"eval.isolate_documents={str(isolate).lower()}"))
+    install_cheat(install, tmp_path, "adaptor", REVIEWING)
+    subject, alone = read_subject(tiny_run, zoo), World(0, 1, torch.device("cpu"), bf16=False)
+    targets = {**subject.targets, "adaptor": f"zoo_cheat_body:{adaptor}"}
+    scene = make_scene(record.tables, targets, subject.artifact.read_bytes(), subject.claim, True, alone)
+    assert scene.lessons.max() >= 2
+    verdicts = [check(scene) for check in (probes.check_causality, probes.check_score_first)]
+    for verdict, wanted in zip(verdicts, expected, strict=True):
+        assert wanted is None or verdict.holds == wanted, verdicts
+    if adaptor in ("Honest", "Phased"):
+        assert phased or probes.check_normalization(scene).holds
+        isolation = probes.check_isolation(scene)
+        assert isolation.holds is None
+        assert ("declares" in isolation.figure) == isolate
+
+
 def test_an_adaptor_that_steps_with_torch_optim_passes(install, tmp_path, data_root):
     """Torch then writes a file, to see whether it can."""
     assert run_cheat(install, tmp_path, data_root, "adaptor", STEPPING_ADAPTOR) == set()

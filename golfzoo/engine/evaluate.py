@@ -3,7 +3,8 @@
 A document (or the whole text, where documents are not isolated) has its targets cut into chunks of `stride`. A chunk is
 scored in a window of at most `context` tokens that ends with it. Without an adaptor the windows are independent and go
 in any grouping. With one, `batch_sequences` documents advance together, one lane each, chunk by chunk: a chunk is
-scored, its scores enter the ledger, and only then may the adaptor learn from that very forward.
+scored, its scores enter the ledger, and only then may the adaptor learn from that very forward. One that learns across
+the text has it scored in rounds, and reviews each (rounds.py).
 
 Which windows there are, and who scores them in which order, follows from the documents' lengths and the number of
 processes alone.
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from golfzoo.engine.clock import Clock
+from golfzoo.engine.components import load_target
 from golfzoo.engine.data import ValidationText
 from golfzoo.engine.distributed import World
 from golfzoo.engine.ledger import Ledger, Score
@@ -30,7 +32,7 @@ from golfzoo.engine.setup import Setup
 from golfzoo.engine.store import StageResult
 
 if TYPE_CHECKING:
-    from golfzoo.engine.protocols import Adaptor, TrainTable, Windowing
+    from golfzoo.engine.protocols import Adaptor, Learner, TrainTable, Windowing
 
 # Window widths are rounded up to this, so that a device sees few shapes.
 _WIDTH_STEP = 64
@@ -81,31 +83,37 @@ def evaluate(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
     scorer: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ledger: Ledger | None = None,
 ) -> Score:
     """Score a whole text. The model predicts; nats are taken here, entered, and only then shown to the adaptor.
 
     `model` maps ids, (batch, time), to logits, (batch, time, vocab_size). `progress` is told how many targets are
     scored, by all processes together as far as this one can tell, and how many there are. `scorer` is the model's,
-    compiled, for where there is no adaptor: it is called with few shapes.
+    compiled, for where no adaptor is attached to it: it is called with few shapes. `ledger` is an empty
+    one of the text.
     """
-    ledger = Ledger(text)
-    plain = scorer is None or adaptor is not None
+    ledger = ledger or Ledger(text)
+    plain = scorer is None or getattr(adaptor, "attaches", adaptor is not None)
     score = Scorer(model) if plain else partial(_in_few_shapes, scorer, windowing)
+    learner: Any = adaptor if hasattr(adaptor, "learn") else None
+    groups = plan_windows(text.starts, windowing, learner is not None)
     width_step = windowing.context if getattr(model, "whole_windows", False) else _WIDTH_STEP
     devices = [world.device] if world.device.type == "cuda" else []
     # Without CUDA torch.manual_seed notes the stack at every call, which took 2 % of the time.
     draw_from = torch.manual_seed if devices else torch.default_generator.manual_seed
-    with frozen(model), torch.random.fork_rng(devices):  # training goes on as if nothing had been scored
+    with frozen(model) as trained, torch.random.fork_rng(devices):  # training goes on as if nothing had been scored
         if adaptor:
             adaptor.start(model, windowing.batch_sequences)
-        for number, group in enumerate(plan_windows(text.starts, windowing, adaptor is not None)):
+        if hasattr(adaptor, "rounds"):
+            groups = load_target("golfzoo.engine.rounds:walk")(adaptor, model, trained, ledger, windowing, world)
+        for number, group in enumerate(groups):
             if number % world.size != world.rank:
                 continue
             draw_from(seed + number)  # the same draws for these documents whichever process has them
-            if adaptor:
-                adaptor.reset()
+            if learner:
+                learner.reset()
             for windows in group:
-                _score(score, windows, width_step, windowing, world, adaptor, ledger)
+                _score(score, windows, width_step, windowing, world, learner, ledger)
                 if progress:
                     progress(ledger.entries * world.size, text.num_targets)
         if adaptor:
@@ -119,19 +127,21 @@ def _score(
     width_step: int,
     windowing: Windowing,
     world: World,
-    adaptor: Adaptor | None,
+    learner: Learner | None,
     ledger: Ledger,
 ) -> None:
-    """Score a batch of windows, and let the adaptor learn from those whose document goes on."""
+    """Score a batch of windows, and let the adaptor that learns learn from those whose document goes on."""
     inputs, targets, scored = _gather(ledger.text.tokens, windows, width_step, windowing.context)
-    learns = adaptor is not None and bool(windows.continues.any())
+    learns = learner is not None and bool(windows.continues.any())
     with torch.set_grad_enabled(learns), world.autocast():
         losses = score(inputs.to(world.device), targets.to(world.device))
     positions = windows.start[:, None] + np.arange(losses.shape[1])
     ledger.write(positions[scored], losses.detach().cpu().numpy()[scored])
-    if adaptor and learns:
+    if learner and learns:
         lessons = torch.from_numpy(scored & windows.continues[:, None]).to(world.device)
-        adaptor.learn(losses, lessons)
+        if hasattr(learner, "read"):
+            learner.read(inputs, targets)
+        learner.learn(losses, lessons)
         ledger.updates += 1
 
 
@@ -164,29 +174,29 @@ def plan_windows(starts: np.ndarray, windowing: Windowing, in_lanes: bool) -> It
     num_chunks = -(-lengths // windowing.stride)
     if in_lanes:
         order = np.argsort(-num_chunks, kind="stable")
-        for group in _split(order, windowing.batch_sequences):
+        for group in split(order, windowing.batch_sequences):
             yield [
-                _windows(starts[lanes], lengths[lanes], np.full(len(lanes), chunk), windowing)
+                windows_of(starts[lanes], lengths[lanes], np.full(len(lanes), chunk), windowing)
                 for chunk in range(num_chunks[group[0]])
                 if len(lanes := group[num_chunks[group] > chunk])
             ]
         return
     document = np.repeat(np.arange(len(lengths)), num_chunks)
     chunk = np.arange(len(document)) - np.repeat(np.cumsum(num_chunks) - num_chunks, num_chunks)
-    everything = _windows(starts[document], lengths[document], chunk, windowing)
+    everything = windows_of(starts[document], lengths[document], chunk, windowing)
     order = np.argsort(-everything.length, kind="stable")  # windows of like length together: little padding
-    for batch in _split(order, windowing.batch_sequences):
+    for batch in split(order, windowing.batch_sequences):
         yield [Windows(*(field[batch] for field in vars(everything).values()))]
 
 
-def _windows(start: np.ndarray, length: np.ndarray, chunk: np.ndarray, windowing: Windowing) -> Windows:
+def windows_of(start: np.ndarray, length: np.ndarray, chunk: np.ndarray, windowing: Windowing) -> Windows:
     """The window of each document's chunk of that number; all (batch,)."""
     end = np.minimum((chunk + 1) * windowing.stride, length)
     begin = np.maximum(end - windowing.context, 0)
     return Windows(start + begin, end - begin, chunk * windowing.stride - begin, end < length)
 
 
-def _split(order: np.ndarray, size: int) -> list[np.ndarray]:
+def split(order: np.ndarray, size: int) -> list[np.ndarray]:
     return [order[first : first + size] for first in range(0, len(order), size)]
 
 

@@ -99,15 +99,16 @@ def compiled(module: nn.Module) -> Any:
 
 
 @contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation, with no parameter that needs a gradient; afterwards as it was."""
+def frozen(model: nn.Module) -> Iterator[list[nn.Parameter]]:
+    """The model in evaluation, with no parameter that needs a gradient; afterwards as it was. Gives those that are
+    trained."""
     was_training = model.training
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     model.eval()
     for parameter in trained:
         parameter.requires_grad_(False)
     try:
-        yield
+        yield trained
     finally:
         model.train(was_training)
         for parameter in trained:

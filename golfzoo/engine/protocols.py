@@ -151,8 +151,22 @@ class Coder(Protocol):
 class Adaptor(Protocol):
     def start(self, model: nn.Module, lanes: int) -> None: ...
 
+    def finish(self) -> None: ...
+
+
+class Learner(Adaptor, Protocol):
+    """An adaptor that learns from single documents. Optional: `read(input_ids, target_ids)`."""
+
     def reset(self) -> None: ...
 
     def learn(self, nll: Tensor, scored: Tensor) -> None: ...
 
-    def finish(self) -> None: ...
+
+class Reviewer(Adaptor, Protocol):
+    """An adaptor that learns across the text."""
+
+    across_documents: bool
+
+    def rounds(self, sizes: list[int]) -> list[int]: ...
+
+    def review(self, texts: list[Tensor], group: Any) -> None: ...

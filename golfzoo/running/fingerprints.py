@@ -8,7 +8,7 @@ from typing import Any
 from golfzoo.engine.kinds import kind_of
 from golfzoo.engine.stages import STAGES
 from golfzoo.record import Record
-from golfzoo.shipping.code import closure, modules_of, requirements
+from golfzoo.shipping.code import called_by_name, closure, modules_of, requirements
 from golfzoo.shipping.sources import hash_source
 from golfzoo.tables import NO_RESULT_DEPENDS_ON
 
@@ -63,7 +63,8 @@ class Fingerprints:
 
     def _code(self, stage: str, slots: list[str]) -> list[Any]:
         """Hashes of all sources that the stage runs, and the versions of the libraries that they import."""
-        files = closure([f"golfzoo.engine.{STAGES[stage].module}", _EVERYWHERE, *modules_of(self.record, slots)])
+        own = [f"golfzoo.engine.{STAGES[stage].module}", _EVERYWHERE, *called_by_name(self.record, slots)]
+        files = closure([*own, *modules_of(self.record, slots)])
         # run.py calls every stage. It counts by itself, without the other stages' modules that it imports.
         files[_RUN] = closure([_RUN])[_RUN]
         self.sources[stage] = list(files.values())

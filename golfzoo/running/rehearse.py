@@ -16,6 +16,7 @@ from golfzoo.engine.describe import Emit
 from golfzoo.engine.errors import RunError
 from golfzoo.engine.model import frozen, load_weights, on_cpu, relative_error
 from golfzoo.engine.quantize import needs_of
+from golfzoo.running.rehearse_adaptor import rehearse_adaptor
 from golfzoo.running.rehearse_training import rehearse_averager, rehearse_loss, rehearse_qat, rehearse_schedule
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def rehearse(setup: Setup, training: Training, emit: Emit) -> None:
     check_needs(needs_of(components.quantizer))
     inputs, targets = training.batches.batch(0)
     devices = [world.device] if world.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), frozen(model.module):
+    with torch.random.fork_rng(devices), frozen(model.module) as trained:
         with blaming_component(components, "architecture"):
             check_logits(setup, inputs[:1])
             if world.device.type == "cuda" and world.bf16 and not runs_by_flash(setup, inputs[:1]):
@@ -46,7 +47,7 @@ def rehearse(setup: Setup, training: Training, emit: Emit) -> None:
             check_logits(setup, context)
         if components.adaptor:
             with blaming_component(components, "adaptor"):
-                check_adaptor(components.adaptor, model.module)
+                rehearse_adaptor(setup, trained)
         rehearse_schedule(setup, training)
         if components.averager:
             rehearse_averager(setup)
@@ -84,14 +85,6 @@ def check_logits(setup: Setup, input_ids: Tensor) -> None:
     if not plain or tuple(logits.shape) != wanted or not logits.is_floating_point():
         got = f"{tuple(logits.shape)} {logits.dtype}" if plain else type(logits).__name__
         raise RunError(f"forward must return logits {wanted}, floating point, got {got}")
-
-
-def check_adaptor(adaptor: Any, module: Any) -> None:
-    for name in ("start", "reset", "learn", "finish"):
-        if not callable(getattr(adaptor, name, None)):
-            raise RunError(f"has no {name}()")
-    adaptor.start(module, 1)
-    adaptor.finish()
 
 
 def check_quantizer(setup: Setup, calibration: Tensors, emit: Emit) -> None:

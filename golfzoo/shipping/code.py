@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from golfzoo.engine.components import options_of
 from golfzoo.engine.kinds import kind_of
 from golfzoo.engine.loader import read_text
 from golfzoo.engine.stages import STAGES
@@ -34,6 +35,9 @@ _SEARCH = {"preset": 9 | lzma.PRESET_EXTREME, "mf": lzma.MF_BT3, "nice_len": 64}
 _FILTERS = ({"id": lzma.FILTER_LZMA1, "lc": 2, "lp": 0, "pb": 0, **_SEARCH},)
 _UNPACKED_LIMIT = 16 * 2**20
 _FIRST_SYMBOL = 128  # the letters beyond ASCII, of which the source that ships has none
+
+# What a component must have for the engine to import a module for it.
+_CALLED_BY_NAME = {"quantizer": ("needs", "golfzoo.engine.calibrate"), "adaptor": ("rounds", "golfzoo.engine.rounds")}
 
 _WORD = re.compile(r"[A-Za-z]{2,}")
 
@@ -172,25 +176,37 @@ def code_hashes(record: Record) -> dict[str, str]:
 
 def shipped_modules(record: Record) -> dict[str, Path]:
     """Module name -> source file, for everything that a submission imports from the engine and from its plugins."""
-    bodies = modules_of(record, record.entries)
-    stages = ["fit"] if record.tables["size"]["fit"] else []
-    stages += ["calibrate"] if _mentions_needs(closure(modules_of(record, ["quantizer"]))) else []
-    own = [
-        f"golfzoo.engine.{STAGES[stage].module}" for stage in stages
-    ]  # run.py imports them where they are called for
-    return closure(["golfzoo.engine.standalone", "golfzoo.engine.loader", *own, *bodies])
+    own = [f"golfzoo.engine.{STAGES['fit'].module}"] if record.tables["size"]["fit"] else []
+    own += called_by_name(record, record.entries)
+    return closure(["golfzoo.engine.standalone", "golfzoo.engine.loader", *own, *modules_of(record, record.entries)])
 
 
-def _mentions_needs(modules: dict[str, Path]) -> bool:
-    """Whether the code of a quantizer has the word at all: only then may it ask for calibration."""
+def called_by_name(record: Record, slots: Iterable[str]) -> list[str]:
+    """The engine's modules that it imports by name, where the components at these slots ask for them."""
+    return [
+        module
+        for slot, (word, module) in _CALLED_BY_NAME.items()
+        if slot in slots and _is_mentioned(word, closure(modules_of(record, [slot])))
+    ]
+
+
+def _is_mentioned(word: str, modules: dict[str, Path]) -> bool:
+    """Whether code has a word at all: only then can an object have an attribute of that name."""
     sources = (_contents(name, path).decode() for name, path in modules.items() if is_module(name))
-    return any(re.search(r"\bneeds\b", source) for source in sources)
+    return any(re.search(rf"\b{word}\b", source) for source in sources)
 
 
 def modules_of(record: Record, slots: Iterable[str]) -> list[str]:
-    """The modules that the components at these slots begin in: their bodies, and what the engine has them in."""
-    targets = [target for slot in slots for target in (record.targets[slot], kind_of(slot).through) if target]
-    return [target.partition(":")[0] for target in targets]
+    """The modules that the components at these slots begin in: their bodies, what the engine has them in, and what their
+    options name, as `coefficients = "polar"` does a module of the body's own package."""
+    modules = []
+    for slot in slots:
+        body, through = (target.partition(":")[0] for target in (record.targets[slot], kind_of(slot).through))
+        package = body.rpartition(".")[0]
+        words = [value for value in options_of(record.table(slot)).values() if isinstance(value, str)]
+        named = [f"{package}.{word}" for word in words if package and word.isidentifier()]
+        modules += [body, *([through] if through else []), *filter(importlib.util.find_spec, named)]
+    return modules
 
 
 def _escape(payload: bytes) -> bytes:

@@ -1,5 +1,6 @@
 """Test-time adaptors."""
 
+from types import SimpleNamespace
 from typing import Any
 
 from golfzoo.testing.sizes import VOCAB_SIZE
@@ -8,14 +9,27 @@ from golfzoo.testing.sizes import VOCAB_SIZE
 def check_adaptor(target: Any, config: Any, model: Any = None) -> None:
     import torch
 
+    torch.manual_seed(0)
+    model = (model or TinyModel()).eval()
+    adaptor = target(config)
+    learns, reviews = hasattr(adaptor, "learn"), hasattr(adaptor, "rounds")
+    assert learns or reviews, "an adaptor has learn(), or rounds() and review(), or all of them"
+    if learns:
+        check_learning(adaptor, model.requires_grad_(False))
+    if reviews:
+        check_reviews(adaptor, model.requires_grad_(True))
+
+
+def check_learning(adaptor: Any, model: Any) -> None:
+    """What it learns from single documents."""
+    import torch
+
     from golfzoo.engine.model import nats
 
     torch.manual_seed(0)
-    model = (model or TinyModel()).eval().requires_grad_(False)
     ids = torch.randint(0, VOCAB_SIZE, (4, 13))
     inputs, targets = ids[:, :-1], ids[:, 1:]
     plain = nats(model(inputs), targets)
-    adaptor = target(config)
     adaptor.start(model, 4)
     adaptor.reset()
     assert torch.equal(nats(model(inputs), targets), plain), "with nothing learned, the model is exactly the plain one"
@@ -25,6 +39,8 @@ def check_adaptor(target: Any, config: Any, model: Any = None) -> None:
     for _ in range(8):
         nll = nats(model(inputs), targets)
         losses.append(nll[:3].mean().item())
+        if hasattr(adaptor, "read"):
+            adaptor.read(inputs, targets)
         adaptor.learn(nll, scored)
     assert losses[-1] < losses[0], f"text seen again costs less, got {losses[0]:.3f} -> {losses[-1]:.3f}"
     assert torch.equal(nats(model(inputs), targets)[3], plain[3]), "a lane with nothing scored learns nothing"
@@ -35,20 +51,68 @@ def check_adaptor(target: Any, config: Any, model: Any = None) -> None:
     assert torch.equal(nats(model(inputs), targets), plain), "finish leaves the model as it was"
 
 
+def check_reviews(adaptor: Any, model: Any) -> None:
+    """What it learns across a text: one document over and over, as often as it takes for some reviews."""
+    import numpy as np
+    import torch
+
+    from golfzoo.engine.data import ValidationText
+    from golfzoo.engine.distributed import World
+    from golfzoo.engine.evaluate import evaluate
+    from golfzoo.engine.tokens import Tokenizer
+
+    document = np.append(1, np.random.default_rng(0).integers(2, VOCAB_SIZE, 191)).astype(np.uint16)
+    bytes_, none = np.ones(VOCAB_SIZE, dtype=np.int16), np.zeros(VOCAB_SIZE, dtype=bool)
+    tokenizer = Tokenizer("test", bytes_, none, none, 0)
+    in_lanes = hasattr(adaptor, "learn")
+    number = next((n for n in (4, 16, 64, 256, 1024) if len(adaptor.rounds([len(document)] * n)) > 1), 0)
+    if in_lanes and not number:
+        return
+    assert number, "rounds() has some for a text of 200,000 targets; give it options that make it so"
+    assert getattr(adaptor, "across_documents", False), "what learns across documents says so: across_documents = True"
+    text = ValidationText(np.append(np.tile(document, number), np.uint16(1)), tokenizer)
+    windowing = SimpleNamespace(context=64, stride=64, isolate_documents=True, batch_sequences=8)
+    world = World(0, 1, torch.device("cpu"), bf16=False)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    plain, adapted = (evaluate(model, text, windowing, world, learner) for learner in (None, adaptor))
+    assert adapted.val_loss < plain.val_loss, (
+        f"a text of one document over and over costs less, got {plain.val_loss:.4f} -> {adapted.val_loss:.4f}"
+    )
+    if not in_lanes:
+        first = adaptor.rounds(np.diff(text.starts).tolist())[0]
+        assert np.array_equal(adapted.nats[:first], plain.nats[:first]), "before the first review, nothing has changed"
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]), f"finish leaves the model as it was, but for {name}"
+    assert all(parameter.requires_grad for parameter in model.parameters()), "and all of it takes gradients again"
+
+
 def TinyModel() -> Any:
     """A model with the layer names of the baseline, so that adaptors find what they attach to by default."""
     import torch
+    from torch import nn
 
-    class Tiny(torch.nn.Module):
+    def linear(width: int, out: int) -> nn.Linear:
+        return nn.Linear(width, out, bias=False)
+
+    class Tiny(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.embedding = torch.nn.Embedding(VOCAB_SIZE, 16)
-            self.c_q = torch.nn.Linear(16, 16, bias=False)
-            self.c_v = torch.nn.Linear(16, 16, bias=False)
-            self.lm_head = torch.nn.Linear(16, VOCAB_SIZE, bias=False)
+            self.embedding = nn.Embedding(VOCAB_SIZE, 16)
+            self.attn = Gated()
+            self.mlp = nn.Sequential(linear(16, 16), nn.ReLU(), linear(16, 16))
+            self.lm_head = linear(16, VOCAB_SIZE)
 
         def forward(self, input_ids: Any) -> Any:
             x = self.embedding(input_ids)
-            return self.lm_head(x + torch.relu(self.c_q(x)) * self.c_v(x))
+            x = x + self.attn(x)
+            return self.lm_head(x + self.mlp(x))
+
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.c_q, self.c_k, self.c_v, self.proj = (linear(16, 16) for _ in range(4))
+
+        def forward(self, x: Any) -> Any:
+            return self.proj(torch.relu(self.c_q(x)) * torch.sigmoid(self.c_k(x)) * self.c_v(x))
 
     return Tiny()

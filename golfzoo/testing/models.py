@@ -5,7 +5,7 @@ from typing import Any
 
 from golfzoo.component import Component
 from golfzoo.engine.components import load_target, namespace
-from golfzoo.testing.adaptors import check_adaptor
+from golfzoo.testing.adaptors import check_learning
 from golfzoo.testing.sizes import VOCAB_SIZE
 from golfzoo.zoo import Zoo
 
@@ -80,8 +80,10 @@ def check_part(component: Component, target: Any, config: Any, zoo: Zoo) -> None
         if kind == "adaptor":
             options, _ = entry.component.config.read(entry.component.small, entry.component.name)
             assert options is not None
-            adaptor = functools.partial(entry.load(), namespace(options.model_dump(mode="json")))
-            check_adaptor(lambda _, make=adaptor: make(), None, architecture(vocab_size=VOCAB_SIZE, parts=parts))
+            adaptor = entry.load()(namespace(options.model_dump(mode="json")))
+            if hasattr(adaptor, "learn"):  # attaches to layers
+                model = architecture(vocab_size=VOCAB_SIZE, parts=parts)
+                check_learning(adaptor, model.eval().requires_grad_(False))
 
 
 def _check_it_acts(model: Any, plain: Any, ids: Any) -> None:

@@ -62,14 +62,14 @@ def check_bytes(scene: Scene, fresh: Score, decode: Any, stated: dict[str, Any])
 def check_causality(scene: Scene) -> Verdict:
     """Change every token after a position, in every document at once; nothing up to it may change. Several rounds.
     Where an adaptor learns across documents, "after" is in the order of scoring."""
-    worst, compared = _change_what_follows(scene, _cut_in_batch if scene.across_documents else _cut_anywhere)
+    worst, compared = _change_what_follows(scene, _cut_between_lessons if scene.across_documents else _cut_anywhere)
     holds = worst <= scene.tolerance
     return Verdict("causality", holds, f"{compared:,} scores compared, {worst:.2g} nats the largest change")
 
 
 def check_score_first(scene: Scene) -> Verdict:
     """Causality at the seams between chunks, to the bit; and an adaptor kept from learning must change nothing."""
-    worst, _ = _change_what_follows(scene, _cut_after_batch if scene.across_documents else _cut_after_chunk)
+    worst, _ = _change_what_follows(scene, _cut_before_lesson if scene.across_documents else _cut_after_chunk)
     figure = f"{worst:.2g} nats the largest change before a changed chunk"
     if scene.components.adaptor is None:
         return Verdict("score first", worst <= _to_the_bit(scene), figure + "; no adaptor")
@@ -109,32 +109,36 @@ def _cut_after_chunk(scene: Scene, number: int) -> np.ndarray:
     return position < (number + 1) * scene.plan.eval.stride
 
 
-def _cut_in_batch(scene: Scene, number: int) -> np.ndarray:
-    """In the order of scoring: all batches before one, and of that one some of each document, which may be nothing."""
-    batches, rng = scene.batches(), np.random.default_rng(number)
-    batch = int(rng.integers(batches.max() + 1))
-    kept = batches < batch
-    document = _documents_of(scene.small)
-    for lane in np.unique(document[batches == batch]):
-        targets = np.flatnonzero((batches == batch) & (document == lane))
+def _cut_between_lessons(scene: Scene, number: int) -> np.ndarray:
+    """In the order of scoring: all that was scored before a lesson, and of what was scored between it and the next some
+    of each document, which may be nothing."""
+    lessons, bounds, rng = scene.lessons, scene.bounds(scene.small), np.random.default_rng(number)
+    lesson = int(rng.integers(lessons.max() + 1))
+    kept = lessons < lesson
+    document = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    for one in np.unique(document[lessons == lesson]):
+        targets = np.flatnonzero((lessons == lesson) & (document == one))
         kept[targets[: rng.integers(len(targets) + 1)]] = True
     return kept
 
 
-def _cut_after_batch(scene: Scene, number: int) -> np.ndarray:
-    """In the order of scoring: up to the end of a batch, from the first one to the last but one by and by."""
-    batches = scene.batches()
-    return batches <= (batches.max() - 1) * number // (_ROUNDS - 1)
+def _cut_before_lesson(scene: Scene, number: int) -> np.ndarray:
+    """In the order of scoring: up to a lesson, from the first one to the last by and by."""
+    lessons = scene.lessons
+    return lessons <= (lessons.max() - 1) * number // (_ROUNDS - 1)
 
 
 class Idle:
     """An adaptor that is kept from learning."""
 
     def __init__(self, adaptor: Any) -> None:
-        self.start, self.reset, self.finish = adaptor.start, adaptor.reset, adaptor.finish
+        for name in {"start", "reset", "rounds", "finish"} & set(dir(adaptor)):
+            setattr(self, name, getattr(adaptor, name))
+        for name in {"learn", "review"} & set(dir(adaptor)):
+            setattr(self, name, self._learn_nothing)
 
-    def learn(self, nll: torch.Tensor, scored: torch.Tensor) -> None:
-        """Learn nothing."""
+    def _learn_nothing(self, *given: Any) -> None:
+        pass
 
 
 def check_normalization(scene: Scene) -> Verdict:

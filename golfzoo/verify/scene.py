@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,10 @@ from golfzoo.engine.artifact import read_tensors
 from golfzoo.engine.components import bind, load_target, namespace
 from golfzoo.engine.data import ValidationText
 from golfzoo.engine.distributed import World
-from golfzoo.engine.evaluate import evaluate, plan_windows
-from golfzoo.engine.ledger import Score
+from golfzoo.engine.evaluate import evaluate
+from golfzoo.engine.ledger import Ledger, Score
 from golfzoo.engine.model import load_weights, on_cpu
+from golfzoo.engine.rounds import bounds_of
 from golfzoo.engine.setup import Setup, set_up
 from golfzoo.engine.shards import BOS
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from golfzoo.engine.protocols import Components, Plan, Tensors, Windowing
 
 _SMALL_DOCUMENTS = 6
+_FROM = 100
+_ROUNDS = 3
 # Few enough that the small text has several groups of documents, one after another.
 _LANES = 2
 
@@ -76,30 +80,28 @@ class Scene:
 
     @property
     def across_documents(self) -> bool:
-        """Whether the adaptor declares that it keeps what it learned from one group of documents for the next."""
-        declared = bool(getattr(self.components.adaptor, "across_documents", False))
-        return declared and self.plan.eval.isolate_documents
+        """Whether the adaptor declares that it keeps what it learned from one document for others."""
+        return bool(getattr(self.components.adaptor, "across_documents", False))
 
     def score(self, text: ValidationText, **changes: Any) -> Score:
-        """Score a text as the record says; `changes` are to its [eval] table, or `adaptor`, another one or None."""
-        adaptor = changes.pop("adaptor", self.components.adaptor)
+        """Score a text as the record says; `changes` are to its [eval] table, or `adaptor`, another one or None, or
+        `ledger`, one to write into."""
+        adaptor, ledger = changes.pop("adaptor", self.components.adaptor), changes.pop("ledger", None)
         windowing = SimpleNamespace(**{**vars(self.plan.eval), **changes})
-        return evaluate(self.setup.model.module, text, windowing, self.world, adaptor, self.plan.train.seed)
+        seed, model = self.plan.train.seed, self.setup.model.module
+        return evaluate(model, text, windowing, self.world, adaptor, seed, ledger=ledger)
 
-    def score_small(self, text: ValidationText) -> Score:
+    def score_small(self, text: ValidationText, ledger: Ledger | None = None) -> Score:
         """Score a text of the small one's shape, in several groups of documents where one learns from another."""
-        return self.score(text, **self._grouping())
+        return self.score(text, **self._grouping(), ledger=ledger)
 
-    def batches(self) -> np.ndarray:
-        """For every target of the small text, the number of the batch in which `score_small` scores it with an adaptor:
-        what is in the batches before may have been learned from."""
-        number = np.zeros(self.small.num_targets, dtype=np.int64)
-        windowing = SimpleNamespace(**{**vars(self.plan.eval), **self._grouping()})
-        batches = [batch for group in plan_windows(self.small.starts, windowing, in_lanes=True) for batch in group]
-        for i, batch in enumerate(batches):
-            for start, length, seen in zip(batch.start, batch.length, batch.seen, strict=True):
-                number[start + seen : start + length] = i
-        return number
+    @cached_property
+    def lessons(self) -> np.ndarray:
+        """For every target of the small text, how often the adaptor had learned or reviewed before it was scored by
+        `score_small`: what was scored with less than that may have been learned from."""
+        ledger = OrderedLedger(self.small)
+        self.score_small(self.small, ledger)
+        return ledger.when
 
     def _grouping(self) -> dict[str, int]:
         return {"batch_sequences": min(_LANES, self.plan.eval.batch_sequences)} if self.across_documents else {}
@@ -119,6 +121,18 @@ class Scene:
         return ValidationText(changed.astype(text.tokens.dtype), text.tokenizer)
 
 
+class OrderedLedger(Ledger):
+    """Notes the order of scoring, too."""
+
+    def __init__(self, text: ValidationText) -> None:
+        super().__init__(text)
+        self.when = np.zeros(text.num_targets, dtype=np.int64)
+
+    def write(self, targets: np.ndarray, nats: np.ndarray) -> None:
+        super().write(targets, nats)
+        self.when[targets] = self.updates
+
+
 def make_scene(
     tables: dict[str, Any],
     targets: dict[str, str],
@@ -136,7 +150,7 @@ def make_scene(
     load_weights(model.module, components.quantizer.dequantize(tensors, metadata), "artifact.golf")
     return Scene(
         setup=setup,
-        small=cut(setup.validation, setup.plan.eval),
+        small=cut(setup.validation, setup.plan.eval, components.adaptor),
         artifact=artifact,
         tensors=tensors,
         metadata=metadata,
@@ -147,10 +161,28 @@ def make_scene(
     )
 
 
-def cut(text: ValidationText, windowing: Windowing) -> ValidationText:
-    """A few documents, the longest of the first hundred, each long enough for several chunks where there are such."""
-    lengths = np.diff(text.starts)[:100]
-    longest = np.sort(np.argsort(-lengths, kind="stable")[:_SMALL_DOCUMENTS])
+def cut(text: ValidationText, windowing: Windowing, adaptor: Any) -> ValidationText:
+    """A few documents, the longest of the first hundred, each long enough for several chunks where there are such. For
+    an adaptor that reviews, as many of all documents as it takes for three rounds."""
+    few = _shorten(text, windowing, min(_FROM, len(text.starts) - 1), _SMALL_DOCUMENTS)
+    if not hasattr(adaptor, "rounds"):
+        return few
+    number = _SMALL_DOCUMENTS
+    while len(adaptor.rounds(_sizes(few, windowing))) < _ROUNDS - 1 and number < len(text.starts) - 1:
+        number = min(2 * number, len(text.starts) - 1)
+        few = _shorten(text, windowing, number, number)
+    return few
+
+
+def _shorten(text: ValidationText, windowing: Windowing, among: int, number: int) -> ValidationText:
+    """The longest of the first so many documents, cut short, in their order."""
+    lengths = np.diff(text.starts)[:among]
+    longest = np.sort(np.argsort(-lengths, kind="stable")[:number])
     keep = windowing.context + 2 * windowing.stride + windowing.stride // 2
     pieces = [text.tokens[text.starts[i] : text.starts[i] + min(lengths[i], keep)] for i in longest]
     return ValidationText(np.append(np.concatenate(pieces), np.array(BOS, dtype=text.tokens.dtype)), text.tokenizer)
+
+
+def _sizes(text: ValidationText, windowing: Windowing) -> list[int]:
+    """Of the documents; as many of them, if fewer targets, as the adaptor may be told of."""
+    return np.diff(bounds_of(text.starts, windowing)).tolist()

@@ -7,6 +7,7 @@ stacked, so that an iteration is three batched products per shape instead of thr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,14 +19,6 @@ if TYPE_CHECKING:
 
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
-# N. Amsel et al., "The Polar Express", arXiv 2505.16932: the best for each iteration.
-POLAR = (
-    (8.156554524902461, -22.48329292557795, 15.878769915207462),
-    (4.042929935166739, -2.808917465908714, 0.5000178451051316),
-    (3.8916678022926607, -2.772484153217685, 0.5060648178503393),
-    (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
-    (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
-)
 
 
 def orthogonalize(matrices: Tensor, coefficients: Sequence[tuple[float, float, float]]) -> Tensor:
@@ -53,8 +46,10 @@ class Muon(torch.optim.Optimizer):
         rates = {"lr": config.matrix_lr, "weight_decay": config.weight_decay}
         super().__init__(parameters, {**rates, **{f"base_{name}": value for name, value in rates.items()}})
         self.momentum = config.momentum
-        known = POLAR if config.coefficients == "polar" else (QUINTIC,) * config.newton_schulz_steps
-        self.coefficients = known[: config.newton_schulz_steps]
+        self.coefficients = [QUINTIC] * config.newton_schulz_steps
+        if config.coefficients != "quintic":  # the module of that name: it ships only where it is named
+            known = import_module(f"golfzoo_muon.{config.coefficients}").COEFFICIENTS
+            self.coefficients = known[: config.newton_schulz_steps]
         self.rank = dist.get_rank(process_group) if process_group else 0
         self.size = dist.get_world_size(process_group) if process_group else 1
 
