@@ -197,8 +197,8 @@ def _is_mentioned(word: str, modules: dict[str, Path]) -> bool:
 
 
 def modules_of(record: Record, slots: Iterable[str]) -> list[str]:
-    """The modules that the components at these slots begin in: their bodies, what the engine has them in, and what their
-    options name, as `coefficients = "polar"` does a module of the body's own package."""
+    """The modules that the components at these slots begin in: their bodies, what the engine has them in, and modules
+    of a body's own package that its options name, as `coefficients = "polar"` does."""
     modules = []
     for slot in slots:
         body, through = (target.partition(":")[0] for target in (record.targets[slot], kind_of(slot).through))
