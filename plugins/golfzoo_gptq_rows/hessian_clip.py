@@ -22,5 +22,5 @@ class HessianClip(Rows):
         Hessian's diagonal, against the mean row's."""
         strong = inputs.diagonal.clamp_min(1e-8)
         importance = (weight.abs() * (strong / strong.mean())).mean(1)
-        factor = 1 + self.config.strength * (importance / importance.mean() - 1)
+        factor = 1 + self.config.strength * (importance / importance.mean().clamp_min(1e-30) - 1)
         return [(rule.clip_sigmas * weight.std(1) * factor / rule.levels).clamp_min(1e-10)]
