@@ -40,7 +40,8 @@ COMPRESSORS = {
     "zlib": Zlib(SimpleNamespace(level=9, strategy="default")),
     "lzma": Lzma(SimpleNamespace(preset=2, extreme=False)),
     "zstd": Zstd(SimpleNamespace(level=10)),
-    "brotli": Brotli(SimpleNamespace(quality=5)),
+    "brotli": Brotli(SimpleNamespace(quality=5, byte_shuffle=False)),
+    "brotli, shuffled": Brotli(SimpleNamespace(quality=5, byte_shuffle=True)),
     "rans": Rans(SimpleNamespace(lanes=1024)),
     "rans of a trellis": Rans(SimpleNamespace(lanes=1024)),
 }

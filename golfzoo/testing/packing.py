@@ -28,7 +28,7 @@ def check_quantizer(target: Any, config: Any) -> None:
         assert restored[name].shape == tensor.shape, f"{name} keeps its shape"
         if tensor.is_floating_point():
             error = (restored[name].float() - tensor).square().mean() / tensor.square().mean()
-            assert error < 0.25, f"{name} is recognizable, got a relative squared error of {error:.2f}"
+            assert error < 0.4, f"{name} is recognizable, got a relative squared error of {error:.2f}"
     again = quantizer.dequantize(*target(config).quantize(state, roles, {}, knob))
     assert all(torch.equal(again[name], restored[name]) for name in state), "the same weights give the same bits"
     if hasattr(quantizer, "draft"):

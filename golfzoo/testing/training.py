@@ -101,6 +101,6 @@ def check_qat(target: Any, config: Any) -> None:
             assert quantized.shape == weight.shape, "what stands in has the weight's shape"
             assert torch.equal(qat.fake_quantize(name, weight, role), quantized), "the same weight gives the same bits"
             error = (quantized - weight).square().mean() / weight.square().mean()
-            assert error < 0.25, f"the weight is recognizable, got a relative squared error of {error:.2f}"
+            assert error < 0.4, f"the weight is recognizable, got a relative squared error of {error:.2f}"
             changed = changed or not torch.equal(quantized, weight)
     assert changed, "it quantizes a matrix"

@@ -5,6 +5,7 @@ from golfzoo import Component, Config, hookimpl, option
 
 class BrotliConfig(Config):
     quality: int = option(11, "compression quality", ge=0, le=11)
+    byte_shuffle: bool = option(False, "the bytes at even places first, then those at odd ones")
 
 
 @hookimpl

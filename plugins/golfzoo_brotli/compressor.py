@@ -13,10 +13,10 @@ _STEP = 2**20
 
 class Brotli:
     def __init__(self, config: BrotliConfig) -> None:
-        self.quality = config.quality
+        self.quality, self.shuffled = config.quality, config.byte_shuffle
 
     def compress(self, data: bytes) -> bytes:
-        return brotli.compress(data, quality=self.quality)
+        return brotli.compress(data[::2] + data[1::2] if self.shuffled else data, quality=self.quality)
 
     def decompress(self, data: bytes, max_bytes: int) -> bytes:
         stream = brotli.Decompressor()
@@ -27,4 +27,9 @@ class Brotli:
             num_bytes += len(pieces[-1])
         if num_bytes > max_bytes or not stream.is_finished():
             raise ValueError(f"the stream does not end after {max_bytes} bytes")
-        return b"".join(pieces)
+        data = b"".join(pieces)
+        if self.shuffled:
+            restored, half = bytearray(num_bytes), (num_bytes + 1) // 2
+            restored[::2], restored[1::2] = data[:half], data[half:]
+            return bytes(restored)
+        return data

@@ -1,4 +1,4 @@
-"""Quantization-aware training: what rounding to small integers with one scale per row makes of the matrices."""
+"""Quantization-aware training: what rounding to small integers, with a scale per row or group, makes of matrices."""
 
 from typing import Literal
 
@@ -33,9 +33,15 @@ class Int5Config(Int8Config):
     min_scale: float = option(1 / 15, "a row's scale is at least this", ge=0)
 
 
+class GroupedConfig(Config):
+    group_size: int = option(128, "weights of a row that share a scale, their mean magnitude", ge=1)
+    keep: tuple[str, ...] = option((), 'names of matrices that are not rounded so, as "embed_proj*"')
+    others: Literal["float8", "none"] = option("none", "what these, embeddings and heads are rounded to")
+
+
 @hookimpl
 def golfzoo_qats():
-    return [
+    rows = [
         Component(
             kind="qat",
             name=name,
@@ -45,3 +51,14 @@ def golfzoo_qats():
         )
         for name, config in (("int8", Int8Config), ("int6", Int6Config), ("int5", Int5Config))
     ]
+    groups = [
+        Component(
+            kind="qat",
+            name=name,
+            config=GroupedConfig,
+            target=f"golfzoo_qat.grouped:{name.title()}",
+            summary=f"trains on matrices as {levels} times a scale per group make them",
+        )
+        for name, levels in (("ternary", "-1, 0 and 1"), ("binary", "-1 and 1"))
+    ]
+    return rows + groups
