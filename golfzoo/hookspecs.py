@@ -17,6 +17,25 @@ hookimpl = pluggy.HookimplMarker("golfzoo")
 
 
 @hookspec
+def golfzoo_tokenizers() -> list[Component]:
+    """What token ids stand for, in bytes; sentencepiece where a record names none. Target: `(config, path, folder) ->
+    object`: `path` is that of the file that [data] names, which need not be there, `folder` the dataset's.
+
+    vocab_size                       token ids are below it; 1 starts a document
+    target_bytes(tokens)             (n + 1,) uint16 -> (n,) integers: the bytes of each token but the first, given those
+                                     before it. A pure function, also of texts that are no dataset's
+    decode(ids)                      the bytes that a list of ids stands for; those that are special have none
+
+    The engine counts what target_bytes says. Before training, and in `golfzoo verify`, the bytes of every document of
+    the validation text must be as many as decode gives for it; but for a space at its very start, which may be missing.
+
+    `encoder` of the Component makes datasets, and does not ship: `(config) -> object` with open(path), encode(texts) ->
+    list of lists of ids, label: how a dataset is called by it, with {vocab_size} where it has one; and, where there is a
+    file, train(lines, vocab_size) -> its contents. side_file: True where `*_val_bytes_*.bin` is to be written, too.
+    """
+
+
+@hookspec
 def golfzoo_architectures() -> list[Component]:
     """Language models. Target: `(config, vocab_size, parts) -> nn.Module`, initialised from torch's seeded generator.
 

@@ -70,9 +70,9 @@ class Record:
         lists = {KINDS[kind].table: [table for _, table in found] or None for kind, found in self.lists.items()}
         return tomli_w.dumps(without_none({**self.tables, **lists}))
 
-    def bind(self) -> Any:
-        """Import its components and bind them to their options, as engine.components.bind says."""
-        return bind(self.tables, {slot: entry.load() for slot, entry in self.entries.items()})
+    def bind(self, *slots: str) -> Any:
+        """Import its components, or those at some slots, and bind them as engine.components.bind says."""
+        return bind(self.tables, {slot: self.entries[slot].load() for slot in slots or self.entries})
 
 
 def load_record(path: str, zoo: Zoo, overrides: tuple[str, ...] = (), profile: str = "none") -> Record:

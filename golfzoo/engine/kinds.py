@@ -42,6 +42,7 @@ _MODEL = ("train", "calibrate", "roundtrip", "eval")
 KINDS = {
     kind.name: kind
     for kind in (
+        Kind("tokenizer", ("train", "roundtrip", "eval"), default="sentencepiece", late=True),
         Kind("architecture", _MODEL, late=True),
         Kind("part", _MODEL, optional=True, late=True, named=True),
         Kind("optimizer", ("train",), late=True),

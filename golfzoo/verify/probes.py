@@ -12,7 +12,6 @@ from golfzoo.engine.artifact import encode_model
 from golfzoo.engine.data import ValidationText
 from golfzoo.engine.ledger import Score
 from golfzoo.engine.model import hash_state, relative_error
-from golfzoo.engine.tokens import Tokenizer
 from golfzoo.verify.scene import Scene
 from golfzoo.verify.verdict import Verdict
 
@@ -162,7 +161,7 @@ def _sum_probabilities(scene: Scene, document: np.ndarray, place: int) -> float:
     return sum(float(np.exp(-scene.score(text, batch_sequences=1, **windowing).nats[at])) for text in texts)
 
 
-def _join(documents: list[np.ndarray], tokenizer: Tokenizer) -> ValidationText:
+def _join(documents: list[np.ndarray], tokenizer: Any) -> ValidationText:
     """A text of these documents, whatever tokens are in them."""
     text = ValidationText(np.concatenate([*documents, documents[0][:1]]), tokenizer)
     text.starts = np.cumsum([0, *map(len, documents)])
