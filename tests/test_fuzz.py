@@ -153,7 +153,7 @@ def dataset(tmp_path_factory):
 
     root = tmp_path_factory.mktemp("fuzz")
     texts = [f"document {number} of some words" * 3 for number in range(6)]
-    build_dataset("d", lambda: iter(texts), 260, root, lambda line: None, "a test", 3)
+    build_dataset("d", lambda: iter(texts), 0, root, lambda line: None, "a test", 3, use="byte260")
     return root / "datasets" / "d"
 
 
