@@ -42,7 +42,6 @@ _MODEL = ("train", "calibrate", "roundtrip", "eval")
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("tokenizer", ("train", "roundtrip", "eval"), default="sentencepiece", late=True),
         Kind("architecture", _MODEL, late=True),
         Kind("part", _MODEL, optional=True, late=True, named=True),
         Kind("optimizer", ("train",), late=True),
@@ -52,6 +51,7 @@ KINDS = {
         Kind("quantizer", ("quantize", "fit", "compress")),
         Kind("compressor", ("fit", "compress")),
         Kind("adaptor", ("eval",), optional=True),
+        Kind("tokenizer", ("train", "roundtrip", "eval"), default="sentencepiece", late=True),
         Kind("logger", listed=True),
     )
 }

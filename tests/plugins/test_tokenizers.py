@@ -194,7 +194,7 @@ def golfzoo_tokenizers():
         ("tokens[1:] * 0 + 2", "document 0 counts"),
         ("tokens[1:] * 0.5", "target_bytes must return"),
         ("tokens[2:] * 0 + 1", "target_bytes must return"),
-        ("(tokens[1:] >= 4) * 1 + np.where(np.arange(len(tokens) - 1) == 5, -9, 0)", "bytes"),
+        ("(tokens[1:] >= 4) * 1 + np.where(np.arange(len(tokens) - 1) == 5, -9, 0)", "target 5 counts -8 bytes"),
     ],
 )
 def test_a_tokenizer_that_lies_is_refused_before_training(root, tmp_path, monkeypatch, install, count, reason):
