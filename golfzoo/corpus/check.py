@@ -41,7 +41,7 @@ def check_dataset(folder: Path, tokenizer_file: Path | None = None, use: str = "
     root = folder.parent.parent
     if tokenizer_file is None:
         tokenizer_file = root / "tokenizers" / tokenizer_of(folder)
-    entry = find_tokenizer(use or describe_dataset(folder).get("tokenizer", {}).get("use", ""))
+    entry = find_tokenizer(use or str(describe_dataset(folder).get("tokenizer", {}).get("use", "")))
     make = opener(entry)
     check_inputs(folder, tokenizer_file, entry.component.name, make)
     tokenizer = make(path=tokenizer_file, folder=folder)
