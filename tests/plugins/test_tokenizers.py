@@ -1,7 +1,9 @@
 """Tokenizers: what they count is what decoding gives, whatever they or their datasets claim."""
 
+import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -135,6 +137,8 @@ def test_each_trains_packs_and_verifies(root, tmp_path, monkeypatch, use):
 
     from golfzoo.cli import main
     from golfzoo.shipping.code import unpack_code
+    from golfzoo.verify.subject import installed_tokenizer, own_engine, read_subject
+    from golfzoo.zoo import discover
 
     status, output = run(root, tmp_path, monkeypatch, use)
     assert status == 0, output
@@ -148,6 +152,12 @@ def test_each_trains_packs_and_verifies(root, tmp_path, monkeypatch, use):
     assert ours == {f"golfzoo_tokenizers.{name}" for name in wanted}
     verified = CliRunner().invoke(main, ["verify", str(tmp_path / "packed")])
     assert verified.exit_code == 0, verified.output
+    subject = read_subject(tmp_path / "packed", discover())
+    counting = installed_tokenizer(subject, discover())
+    assert set(counting) == ours
+    forged = {name: source + "\nx = 1" if name in ours else source for name, source in modules.items()}
+    assert own_engine(subject, counting) == []
+    assert set(own_engine(dataclasses.replace(subject, sources=forged), counting)) == ours
     file = root / "tokenizers" / f"{use}_400_bpe.model"
     assert result["bytes"]["tokenizer"] == (file.stat().st_size if file.exists() else 0)
 
@@ -256,3 +266,19 @@ def test_the_wrong_component_for_a_dataset_is_named(root, tmp_path, monkeypatch)
     status, output = run(root, tmp_path, monkeypatch, "caseops", "tokenizer.use=sentencepiece")
     assert status == 2
     assert "was made with tokenizer.use=caseops, and the record has tokenizer.use=sentencepiece" in output
+
+
+def test_the_cpu_profile_names_dataset_file_and_component_together(tmp_path, zoo):
+    from golfzoo.record import load_record
+
+    records = Path(__file__).parent.parent.parent / "records"
+    text = (records / "baseline.toml").read_text() + '[tokenizer]\nuse = "caseops"\nside_file = false\n'
+    (tmp_path / "x.toml").write_text(text)
+    shutil.copytree(records / "profiles", tmp_path / "profiles")
+    record = load_record(str(tmp_path / "x.toml"), zoo, (), "cpu")
+    data = {"dataset": "stdlib", "tokenizer": "stdlib_1024_bpe.model"}
+    assert (record.tables["data"], record.tables["tokenizer"]) == (data, {"use": "sentencepiece"})
+    assert "profile cpu: [tokenizer] uses 'sentencepiece', not 'caseops'" in record.notes
+    record = load_record(str(tmp_path / "x.toml"), zoo, ("tokenizer.use=caseops",), "cpu")
+    assert record.tables["tokenizer"] == {"use": "caseops", "side_file": True}
+    assert not [note for note in record.notes if note.startswith("profile cpu")]
