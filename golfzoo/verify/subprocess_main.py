@@ -11,6 +11,7 @@ import os
 import site
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def _named(path: Any) -> str:
     return os.path.join(os.path.realpath(folder), name)
 
 
-def import_from_submission(place: Path, counting: list[str]) -> None:
+def import_from_submission(place: Path, counting: Sequence[str] = ()) -> None:
     """A submission's components are imported from its own files. The engine, and a tokenizer that is installed, are
     this golfzoo's: they do the counting."""
     for name in counting:
