@@ -27,6 +27,7 @@ class Component:
     summary  one line for `golfzoo plugins`
     extra    the extra of its distribution that its body needs, where it needs one
     part_of  the architecture that it is a piece of; of a part, and of nothing else
+    encoder  of a tokenizer: "package.module:callable" of what makes its tokens of text; it does not ship
     small    options that make it small enough for a CPU: the cpu profile lays them over the record, and tests use them
     api      the contract that it keeps to
     """
@@ -38,6 +39,7 @@ class Component:
     summary: str
     extra: str = ""
     part_of: str = ""
+    encoder: str = ""
     small: Mapping[str, Any] = field(default_factory=dict)
     api: int = API
 
@@ -57,6 +59,11 @@ class Component:
         if not _TARGET.fullmatch(self.target):
             raise ValueError(
                 f"{self.kind} {self.name!r}: target must read 'package.module:callable', got {self.target!r}"
+            )
+        if self.encoder and not (self.kind == "tokenizer" and _TARGET.fullmatch(self.encoder)):
+            raise ValueError(
+                f"{self.kind} {self.name!r}: encoder is a tokenizer's, and must read 'package.module:callable', "
+                f"got {self.encoder!r}"
             )
         for option, declared in self.config.model_fields.items():
             if not declared.description or declared.is_required():

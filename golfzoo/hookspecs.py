@@ -20,6 +20,29 @@ hookimpl = pluggy.HookimplMarker("golfzoo")
 
 
 @hookspec
+def golfzoo_tokenizers() -> list[Component]:
+    """What token ids stand for, in bytes; sentencepiece where a record names none. Target: `(config, path, folder) ->
+    object`: `path` is that of the file that [data] names, which need not be there, `folder` the dataset's.
+
+    vocab_size                       token ids are below it; 1 starts a document
+    target_bytes(tokens)             (n + 1,) uint16 -> (n,) integers: the bytes of each token but the first, given
+                                     those before it. A pure function, also of texts that are no dataset's
+    decode(ids)                      the bytes that a list of ids stands for; those that are special have none
+
+    The engine counts what target_bytes says. Before training, and in `golfzoo verify`, the bytes of every document of
+    the validation text must be as many as decode gives for it; but for a space at its very start, which may be missing.
+
+    `encoder` of the Component makes datasets, for `golfzoo data build`, and does not ship: `(config) -> object` with
+
+    open(path), encode(texts)        with the file at that path; lists of ids, without BOS
+    train(lines, vocab_size)         the contents of a new file; not there where a tokenizer has none
+    label                            what is added to a dataset's name, with {vocab_size} where it has one
+    side_file                        optional: True where `*_val_bytes_*.bin` is to be written: the bytes of each token
+                                     of the validation text, in the format of its shards
+    """
+
+
+@hookspec
 def golfzoo_architectures() -> list[Component]:
     """Language models. Target: `(config, vocab_size, parts) -> nn.Module`, initialised from torch's seeded generator.
 

@@ -70,9 +70,9 @@ class Record:
         lists = {KINDS[kind].table: [table for _, table in found] or None for kind, found in self.lists.items()}
         return tomli_w.dumps(without_none({**self.tables, **lists}))
 
-    def bind(self) -> Any:
-        """Import its components and bind them to their options, as engine.components.bind says."""
-        return bind(self.tables, {slot: entry.load() for slot, entry in self.entries.items()})
+    def bind(self, *slots: str) -> Any:
+        """Import its components, or those at some slots, and bind them as engine.components.bind says."""
+        return bind(self.tables, {slot: self.entries[slot].load() for slot in slots or self.entries})
 
 
 def load_record(path: str, zoo: Zoo, overrides: tuple[str, ...] = (), profile: str = "none") -> Record:
@@ -85,6 +85,7 @@ def load_record(path: str, zoo: Zoo, overrides: tuple[str, ...] = (), profile: s
     say_uses(tables)
     problems: list[str] = []
     changes, small = read_profile(path, profile, profiles) if profile != "none" else ([], False)
+    named = {name: (use, tables[name].get("use")) for change in changes for name, use in _swaps(change, tables)}
     for override in overrides:
         try:
             changes.append(parse_override(override))
@@ -95,6 +96,11 @@ def load_record(path: str, zoo: Zoo, overrides: tuple[str, ...] = (), profile: s
     if small:
         make_small(tables, zoo)
     notes += [note for change in changes for note in lay_over(tables, change)]
+    notes += [
+        f"profile {profile}: [{name}] uses {use!r}, not {before!r}"
+        for name, (use, before) in named.items()
+        if tables[name]["use"] == use
+    ]
     if profile != "none" and isinstance(tables.get("record"), dict):
         tables["record"]["profile"] = profile
     resolved, entries = _resolve(path, tables, zoo, problems)
@@ -102,6 +108,16 @@ def load_record(path: str, zoo: Zoo, overrides: tuple[str, ...] = (), profile: s
     if problems:
         raise RecordError("\n".join(problems))
     return Record(path, resolved, entries, lists, notes)
+
+
+def _swaps(change: dict[str, Any], tables: dict[str, Any]) -> list[tuple[str, str]]:
+    """Where a change has another component than the record names, and which."""
+    uses = {name: table["use"] for name, table in only_uses(change).items() if "use" in table}
+    return [
+        (name, use)
+        for name, use in uses.items()
+        if isinstance(tables.get(name), dict) and tables[name].get("use") != use
+    ]
 
 
 def _resolve(

@@ -29,7 +29,7 @@ class RecordTable(Config):
 
 class DataTable(Config):
     dataset: str = option(..., "folder under <root>/datasets; the root is $GOLFZOO_DATA or ./data", pattern=NAME)
-    tokenizer: str = option(..., "file under <root>/tokenizers, or byte260", pattern=NAME)
+    tokenizer: str = option(..., "file under <root>/tokenizers; byte260 has none", pattern=NAME)
 
 
 class TrainTable(Config):

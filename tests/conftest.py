@@ -89,6 +89,13 @@ def build_tiny_dataset(root):
     build_dataset("tiny", lambda: iter(texts), 384, root, lambda line: None, "a test", val_every=16)
 
 
+def open_tokenizer(path, use="sentencepiece", folder=None):
+    """A tokenizer, as a record that names `use` opens it."""
+    from golfzoo.corpus.tokenizers import find_tokenizer, opener
+
+    return opener(find_tokenizer(use))(path=path, folder=folder or path.parent)
+
+
 @pytest.fixture(scope="session")
 def data_root(tmp_path_factory):
     """A data folder with the dataset `tiny`."""

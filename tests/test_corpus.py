@@ -51,7 +51,7 @@ def test_documents_are_what_was_given(built, tmp_path):
 
 def test_large_splits_run_on_over_several_shards(tmp_path, monkeypatch):
     monkeypatch.setattr(build_module, "SHARD_TOKENS", 100)
-    build_dataset("d", lambda: iter(TEXTS), 260, tmp_path, quiet, "a test", val_every=4)
+    build_dataset("d", lambda: iter(TEXTS), 0, tmp_path, quiet, "a test", val_every=4, use="byte260")
     folder = tmp_path / "datasets" / "d"
     sizes = [len(open_shard(path)) for path in sorted(folder.glob("*_train_*.bin"))]
     assert len(sizes) > 3
@@ -62,11 +62,11 @@ def test_large_splits_run_on_over_several_shards(tmp_path, monkeypatch):
 
 def test_a_build_that_fails_leaves_nothing(tmp_path):
     with pytest.raises(UsageError, match="training and validation need one each"):
-        build_dataset("d", lambda: iter(["only one"]), 260, tmp_path, quiet, "a test")
+        build_dataset("d", lambda: iter(["only one"]), 0, tmp_path, quiet, "a test", use="byte260")
     assert list((tmp_path / "datasets").iterdir()) == []
-    build_dataset("d", lambda: iter(TEXTS), 260, tmp_path, quiet, "a test")
+    build_dataset("d", lambda: iter(TEXTS), 0, tmp_path, quiet, "a test", use="byte260")
     with pytest.raises(UsageError, match="exists already"):
-        build_dataset("d", lambda: iter(TEXTS), 260, tmp_path, quiet, "a test")
+        build_dataset("d", lambda: iter(TEXTS), 0, tmp_path, quiet, "a test", use="byte260")
     with pytest.raises(UsageError, match="--vocab-size 261"):
         build_dataset("e", lambda: iter(TEXTS), 261, tmp_path, quiet, "a test")
 
@@ -104,8 +104,8 @@ def test_sources(tmp_path):
             list(jsonl_documents(lines)())
 
 
-@pytest.mark.parametrize("vocab_size", [260, 300])
-def test_text_that_is_not_utf8_is_refused(tmp_path, vocab_size):
+@pytest.mark.parametrize("use", ["byte260", "sentencepiece", "caseops"])
+def test_text_that_is_not_utf8_is_refused(tmp_path, use):
     for number, text in enumerate(TEXTS):
         (tmp_path / f"{number:02d}.txt").write_text(text)
     (tmp_path / "07.txt").write_bytes("café".encode("latin-1"))
@@ -116,14 +116,14 @@ def test_text_that_is_not_utf8_is_refused(tmp_path, vocab_size):
         (jsonl_documents(lines), r"x\.jsonl: line 2: byte 13: is not UTF-8"),
     ):
         with pytest.raises(UsageError, match=f"^{tmp_path}/{message}"):
-            build_dataset("d", documents, vocab_size, tmp_path, quiet, "a test")
+            build_dataset("d", documents, 300, tmp_path, quiet, "a test", use=use)
     assert list((tmp_path / "datasets").iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", ".", ".."])
 def test_a_dataset_s_name_is_a_plain_name(tmp_path, name):
     with pytest.raises(UsageError, match="a dataset's name has letters, digits"):
-        build_dataset(name, lambda: iter(TEXTS), 260, tmp_path, quiet, "a test")
+        build_dataset(name, lambda: iter(TEXTS), 0, tmp_path, quiet, "a test", use="byte260")
     assert not list(tmp_path.iterdir())
 
 

@@ -8,12 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import open_tokenizer
 from golfzoo.engine.data import open_validation
 from golfzoo.engine.distributed import World
 from golfzoo.engine.errors import RunError
 from golfzoo.engine.evaluate import evaluate, flat_windowing, plan_windows
 from golfzoo.engine.ledger import Ledger
-from golfzoo.engine.tokens import open_tokenizer
 
 ALONE = World(0, 1, torch.device("cpu"), bf16=False)
 

@@ -278,7 +278,9 @@ def test_a_dataset_that_golfzoo_built_is_copied_whole(golfzoo, data_root, tmp_pa
 def test_of_a_built_dataset_some_shards_may_be_left_out(golfzoo, tmp_path, monkeypatch):
     monkeypatch.setattr(build_module, "SHARD_TOKENS", 1000)
     texts = [f"{number} " * 100 for number in range(20)]
-    build_module.build_dataset("d", lambda: iter(texts), 260, tmp_path / "built", lambda line: None, "a test", 10)
+    build_module.build_dataset(
+        "d", lambda: iter(texts), 0, tmp_path / "built", lambda line: None, "a test", 10, use="byte260"
+    )
     monkeypatch.setenv("GOLFZOO_DATA", str(tmp_path / "data"))
     status, output = golfzoo("data", "fetch", "d", "--source", tmp_path / "built", "--train-shards", "2")
     assert status == 0, output

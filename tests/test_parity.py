@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import oracle
+from conftest import open_tokenizer
 from golfzoo.engine.batches import TrainingText
 from golfzoo.engine.clock import Clock
 from golfzoo.engine.components import bind, namespace
@@ -20,7 +21,6 @@ from golfzoo.engine.schedule import look_up
 from golfzoo.engine.setup import Setup, make_model, set_up_training
 from golfzoo.engine.shards import TokenStream
 from golfzoo.engine.store import Store
-from golfzoo.engine.tokens import open_tokenizer
 from golfzoo.engine.train import train
 from golfzoo.record import load_record
 from golfzoo_lora_ttt.adaptor import Lora

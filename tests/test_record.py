@@ -169,9 +169,9 @@ def test_profiles(tiny_record, zoo):
         (
             'use = "int8"',
             "use = 8",
-            "[quantizer].use: must be a string, got 8; known: gptq, gptq_fisher, gptq_trellis, int6, int8",
+            "[quantizer].use: must be a string, got 8; known: binary, gptq, gptq_fisher, ",
         ),
-        ('use = "int8"\n', "", "[quantizer].use: is missing; known: gptq, gptq_fisher, gptq_trellis, int6, int8"),
+        ('use = "int8"\n', "", "[quantizer].use: is missing; known: binary, gptq, gptq_fisher, "),
         ('dataset = "tiny"\n', "", "[data].dataset: is missing"),
         ('name = "tiny"', 'name = "a/b"', "[record].name: should match pattern"),
         ("seq_len = 64", 'seq_len = "64"', "[train].seq_len: should be a valid integer, got '64'"),

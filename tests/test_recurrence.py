@@ -8,6 +8,7 @@ import torch
 
 import oracle
 import zoo_oracle_later as later
+from conftest import open_tokenizer
 from golfzoo.engine.batches import TrainingText
 from golfzoo.engine.clock import Clock
 from golfzoo.engine.components import namespace
@@ -15,7 +16,6 @@ from golfzoo.engine.data import open_validation
 from golfzoo.engine.distributed import World
 from golfzoo.engine.setup import Setup, make_model, set_up_training
 from golfzoo.engine.store import Store
-from golfzoo.engine.tokens import open_tokenizer
 from golfzoo.engine.train import train
 from golfzoo.record import load_record
 

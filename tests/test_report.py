@@ -365,7 +365,7 @@ def test_the_error_of_a_tensor(data, tiny_run, zoo):
     errors = {tensor.name: tensor for tensor in tensor_errors(run, record)}
     weights = safetensors.numpy.load_file(tiny_run / "weights.safetensors")
     assert errors.keys() == weights.keys()
-    components, model, _ = make_untrained(record)
+    components, model = make_untrained(record)
     layout = components.quantizer.layout(model.template, model.roles)
     stored, _ = read_tensors((tiny_run / "artifact.golf").read_bytes(), components, layout)
     name = "blocks.0.mlp.fc.weight"

@@ -16,23 +16,20 @@ from golfzoo.engine.errors import RunError
 from golfzoo.engine.evaluate import evaluate
 from golfzoo.engine.ledger import Ledger
 from golfzoo.engine.setup import make_model
-from golfzoo.engine.tokens import Tokenizer
 from golfzoo.verify.scene import OrderedLedger
 from test_recurrence import ALONE, CASES, VOCAB, load, noisy, renamed, settings_of  # noqa: F401  (load is a fixture)
 
 BOS = 1
 
 
-def tokenizer():
-    none = np.zeros(VOCAB, dtype=bool)
-    return Tokenizer("test", np.ones(VOCAB, dtype=np.int16), none, none, 0)
+ONE_BYTE_EACH = SimpleNamespace(target_bytes=lambda tokens: np.ones(len(tokens) - 1, dtype=np.int16))
 
 
 def text_of(lengths, seed=0):
     """Documents of so many targets each; the last ends with the text."""
     rng = np.random.default_rng(seed)
     documents = [np.append(BOS, rng.integers(2, VOCAB, length - 1)) for length in lengths]
-    return ValidationText(np.append(np.concatenate(documents), 7).astype(np.uint16), tokenizer())
+    return ValidationText(np.append(np.concatenate(documents), 7).astype(np.uint16), ONE_BYTE_EACH)
 
 
 def windowing(context, stride, isolate, batch=4):

@@ -90,6 +90,7 @@ def test_the_folder_of_a_run(tiny_run):
         "int8",
         "zlib",
         "lora",
+        "sentencepiece",
     ]
     assert result["dataset"]["name"] == "tiny"
     environment = json.loads((tiny_run / "env.json").read_text())

@@ -14,7 +14,7 @@ import torch
 
 import oracle
 import zoo_oracle
-from conftest import TINY_RECORD
+from conftest import TINY_RECORD, open_tokenizer
 from golfzoo.engine.averaging import Averaging
 from golfzoo.engine.clock import Clock
 from golfzoo.engine.components import namespace
@@ -26,7 +26,6 @@ from golfzoo.engine.setup import Setup, make_model, set_up_training
 from golfzoo.engine.shards import TokenStream
 from golfzoo.engine.standins import StandIns
 from golfzoo.engine.store import Store
-from golfzoo.engine.tokens import open_tokenizer
 from golfzoo.engine.train import train
 from golfzoo.record import load_record
 from golfzoo_averagers.ema import Ema

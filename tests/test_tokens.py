@@ -6,11 +6,11 @@ import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import open_tokenizer
 from golfzoo.corpus.build import build_dataset
 from golfzoo.engine.data import open_validation
-from golfzoo.engine.errors import DataError
+from golfzoo.engine.errors import DataError, RunError
 from golfzoo.engine.shards import BOS
-from golfzoo.engine.tokens import BYTE260, open_tokenizer
 from oracle import count_bytes
 
 
@@ -27,7 +27,8 @@ def test_every_pair_of_tokens_counts_as_the_oracle_says(model):
     previous, targets = rng.integers(0, tokenizer.vocab_size, (2, 5000))
     previous[:400] = np.arange(400) % 8  # special tokens and byte pieces before everything
     expected = [count_bytes(processor, int(p), int(t)) for p, t in zip(previous, targets, strict=True)]
-    assert tokenizer.count_bytes(previous, targets).tolist() == expected
+    pairs = np.stack([previous, targets], axis=1).ravel()
+    assert tokenizer.target_bytes(pairs)[::2].tolist() == expected
 
 
 _texts = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\u2581\0"), min_size=1)
@@ -38,17 +39,17 @@ _texts = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters
 def test_counted_bytes_are_the_text_s_bytes(model, text):
     processor = sentencepiece.SentencePieceProcessor(model_file=str(model))
     tokens = np.array([BOS, *processor.encode(text)])
-    counted = open_tokenizer(model).count_bytes(tokens[:-1], tokens[1:])
+    counted = open_tokenizer(model).target_bytes(tokens)
     assert counted.sum() == len(text.encode())
 
 
 def test_a_space_after_a_boundary_is_not_counted(model):
     processor = sentencepiece.SentencePieceProcessor(model_file=str(model))
     tokenizer = open_tokenizer(model)
-    space = np.array([next(t for t in range(tokenizer.vocab_size) if processor.id_to_piece(t).startswith("\u2581i"))])
-    letters = len(processor.id_to_piece(int(space[0])).encode()) - 3
-    assert tokenizer.count_bytes(np.array([BOS]), space)[0] == letters
-    assert tokenizer.count_bytes(np.array([300]), space)[0] == letters + 1
+    space = next(t for t in range(tokenizer.vocab_size) if processor.id_to_piece(t).startswith("\u2581i"))
+    letters = len(processor.id_to_piece(space).encode()) - 3
+    assert tokenizer.target_bytes(np.array([BOS, space])).tolist() == [letters]
+    assert tokenizer.target_bytes(np.array([300, space])).tolist() == [letters + 1]
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def test_bytes_are_what_decoding_gives_whatever_the_tokenizer(texts, tmp_path, s
     pieces = [processor.id_to_piece(token) for token in range(tokenizer.vocab_size)]
     for text in texts[::7]:
         ids = processor.encode(text)
-        counted = int(tokenizer.count_bytes(np.array([BOS, *ids[:-1]]), np.array(ids)).sum())
+        counted = int(tokenizer.target_bytes(np.array([BOS, *ids])).sum())
         decoded = processor.decode(ids)
         # A space right after BOS is not counted: SentencePiece may have put it there itself, and then drops it.
         kept = not options["add_dummy_prefix"] or options["treat_whitespace_as_suffix"]
@@ -96,17 +97,17 @@ def test_bytes_are_what_decoding_gives_whatever_the_tokenizer(texts, tmp_path, s
 
 
 def test_byte260(tmp_path):
-    tokenizer = open_tokenizer(tmp_path / BYTE260)
+    tokenizer = open_tokenizer(tmp_path / "byte260", "byte260")
     assert tokenizer.vocab_size == 260
     tokens = np.array([1, *(byte + 4 for byte in "naïve text".encode()), 1])
-    assert tokenizer.count_bytes(tokens[:-1], tokens[1:]).sum() == len("naïve text".encode())
+    assert tokenizer.target_bytes(tokens).sum() == len("naïve text".encode())
 
 
 def test_bad_tokenizers_are_refused(tmp_path):
-    with pytest.raises(DataError, match=r"missing.model: no such tokenizer"):
+    with pytest.raises(RunError, match=r"missing.model: no such tokenizer"):
         open_tokenizer(tmp_path / "missing.model")
     (tmp_path / "bad.model").write_bytes(b"not a model" * 50)
-    with pytest.raises(DataError, match=r"bad.model: not a SentencePiece model"):
+    with pytest.raises(RunError, match=r"bad.model: not a SentencePiece model"):
         open_tokenizer(tmp_path / "bad.model")
 
 
@@ -122,9 +123,11 @@ def test_the_validation_text_and_its_documents(data_root, model):
 
 
 def test_a_dataset_that_states_another_total_is_refused(tmp_path):
-    build_dataset("d", lambda: iter(["one text", "two texts", "three"]), 260, tmp_path, lambda line: None, "test", 2)
+    build_dataset(
+        "d", lambda: iter(["one text", "two texts", "three"]), 0, tmp_path, lambda line: None, "test", 2, use="byte260"
+    )
     folder = tmp_path / "datasets" / "d"
     description = (folder / "dataset.json").read_text()
     (folder / "dataset.json").write_text(description.replace('"val": 13', '"val": 14'))
     with pytest.raises(DataError, match="has 14 bytes by its own account, and counts 13"):
-        open_validation(folder, open_tokenizer(tmp_path / BYTE260))
+        open_validation(folder, open_tokenizer(tmp_path / "byte260", "byte260"))

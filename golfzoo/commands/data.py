@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from golfzoo.engine.kinds import KINDS
 from golfzoo.errors import UsageError
 from golfzoo.terminal.prose import tell
 
@@ -20,19 +21,34 @@ def data() -> None:
 @click.argument("name")
 @click.option("--text", metavar="GLOB", help="Text files, a document each.")
 @click.option("--jsonl", type=click.Path(path_type=Path), help='A file of JSON lines with a "text" each.')
-@click.option("--vocab-size", type=click.IntRange(min=260, max=65536), default=1024, show_default=True)
-@click.option("--val-every", type=click.IntRange(min=2), default=20, show_default=True, help="Every n-th document.")
-def build(name: str, text: str | None, jsonl: Path | None, vocab_size: int, val_every: int) -> None:
-    """Build dataset NAME: train a tokenizer, encode, write shards.
+@click.option("--vocab-size", type=click.IntRange(min=260, max=65536), help="Of the tokenizer to train; else 1024.")
+@click.option("--tokenizer", metavar="FILE", help="One that is there already, instead of training one.")
+@click.option("--tokenizer-use", metavar="NAME", default="", help="As [tokenizer] of a record; else sentencepiece.")
+@click.option("--val-every", type=click.IntRange(min=2), help="Every n-th document; else 20.")
+def build(
+    name: str,
+    text: str | None,
+    jsonl: Path | None,
+    vocab_size: int | None,
+    tokenizer: str | None,
+    tokenizer_use: str,
+    val_every: int | None,
+) -> None:
+    """Build dataset NAME: train a tokenizer or take one, encode, write shards.
 
-    `stdlib` is made from this Python's standard library. Any other NAME needs --text or --jsonl; a --vocab-size of 260
-    means bytes, without a tokenizer.
+    `stdlib` is made from this Python's standard library; with another tokenizer than its own it gets another name, as
+    stdlib_sp4096. Any other NAME needs --text or --jsonl.
     """
     from golfzoo.corpus import build, sources
     from golfzoo.engine.data import data_root
 
+    if tokenizer and vocab_size:
+        raise UsageError("data build: --tokenizer FILE has its own vocabulary; leave --vocab-size out")
+    vocab_size = vocab_size or build.VOCAB_SIZE
     if name == build.STDLIB and not (text or jsonl):
-        _show_record_lines(build.build_stdlib(data_root(), click.echo))
+        if val_every:
+            raise UsageError("data build stdlib: has its own validation documents; leave --val-every out")
+        _show_record_lines(build.build_stdlib(data_root(), click.echo, vocab_size, tokenizer_use, tokenizer))
         return
     if text and not jsonl:
         documents = sources.text_documents(text)
@@ -41,12 +57,17 @@ def build(name: str, text: str | None, jsonl: Path | None, vocab_size: int, val_
     else:
         raise UsageError(f"data build {name}: needs one of --text GLOB and --jsonl FILE")
     source = text or str(jsonl)
-    _show_record_lines(build.build_dataset(name, documents, vocab_size, data_root(), click.echo, source, val_every))
+    description = build.build_dataset(
+        name, documents, vocab_size, data_root(), click.echo, source, val_every or 20, None, tokenizer_use, tokenizer
+    )
+    _show_record_lines(description)
 
 
 def _show_record_lines(description: dict[str, Any]) -> None:
     click.echo(f'in a record:\n[data]\ndataset = "{description["name"]}"')
     click.echo(f'tokenizer = "{description["tokenizer"]["file"]}"')
+    if (use := description["tokenizer"]["use"]) != KINDS["tokenizer"].default:
+        click.echo(f'[tokenizer]\nuse = "{use}"')
 
 
 @data.command()
@@ -104,8 +125,10 @@ def list_() -> None:
 @data.command()
 @click.argument("name")
 @click.option("--tokenizer", help="The tokenizer's file name, where the dataset does not say.")
-def check(name: str, tokenizer: str | None) -> None:
-    """Check dataset NAME: headers, sizes, numbering, every token id, byte totals."""
+@click.option("--tokenizer-use", metavar="NAME", default="", help="As [tokenizer] of a record, likewise.")
+def check(name: str, tokenizer: str | None, tokenizer_use: str) -> None:
+    """Check dataset NAME: headers, sizes, numbering, every token id, byte totals, and the bytes of every validation
+    document by decoding it."""
     from golfzoo.corpus.check import check_dataset, how_to_get
     from golfzoo.engine.data import data_root
 
@@ -113,7 +136,7 @@ def check(name: str, tokenizer: str | None) -> None:
     folder = root / "datasets" / name
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such dataset; {how_to_get(folder)}")
-    counts = check_dataset(folder, root / "tokenizers" / tokenizer if tokenizer else None)
+    counts = check_dataset(folder, root / "tokenizers" / tokenizer if tokenizer else None, tokenizer_use)
     for split in ("train", "val"):
         click.echo(
             f"{split:5} {counts['documents'][split]:,} documents, {counts['tokens'][split]:,} tokens, "

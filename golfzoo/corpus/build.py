@@ -1,13 +1,11 @@
 """Make a dataset: train a tokenizer on documents, encode them, write shards and a description of it all.
 
-    <root>/tokenizers/<name>_<vocab>_bpe.model
+    <root>/tokenizers/<name>_<vocab>_bpe.model       or one that was there
     <root>/datasets/<name>/<name>_{train,val}_000000.bin ...  dataset.json
 
 Everything is written beside its final place and renamed once complete.
 """
 
-import hashlib
-import io
 import itertools
 import json
 import lzma
@@ -21,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import sentencepiece
 
-from golfzoo.corpus.check import check_name, make_folder
+from golfzoo.corpus.check import check_name, file_sha256, make_folder
 from golfzoo.corpus.sources import Documents, stdlib_documents
+from golfzoo.corpus.tokenizers import TOKENIZER, find_tokenizer, make_encoder, opener
+from golfzoo.engine.errors import RunError
 from golfzoo.engine.files import write_whole
+from golfzoo.engine.kinds import KINDS
 from golfzoo.engine.shards import BOS, write_shard
-from golfzoo.engine.tokens import BYTE260, Tokenizer, open_tokenizer
 from golfzoo.errors import UsageError
 
 SHARD_TOKENS = 100_000_000
@@ -35,17 +34,25 @@ _TOKENIZER_SAMPLE_BYTES = 200_000_000
 _ENCODE_AT_ONCE = 256
 _COMPRESS_AT_MOST = 64 * 2**20
 
+VOCAB_SIZE = 1024
 STDLIB = "stdlib"
-STDLIB_VOCAB_SIZE = 1024
 STDLIB_VAL_EVERY = 20
 STDLIB_VAL_MAX_BYTES = 2**14
 
 
-def build_stdlib(root: Path, say: Callable[[str], None]) -> dict[str, Any]:
-    """The standard-library corpus: seconds to make, on any machine that runs Python."""
-    source = f"the standard library of Python {sys.version.split()[0]}"
+def build_stdlib(
+    root: Path, say: Callable[[str], None], vocab_size: int = VOCAB_SIZE, use: str = "", file: str | None = None
+) -> dict[str, Any]:
+    """The standard-library corpus: seconds to make, on any machine that runs Python. With another tokenizer than the
+    plain one it has a name of its own, as stdlib_sp4096."""
+    source, name = f"the standard library of Python {sys.version.split()[0]}", STDLIB
+    entry = find_tokenizer(use)
+    if file:
+        name += f"_{Path(file).stem}"
+    elif vocab_size != VOCAB_SIZE or entry.component.name != KINDS[TOKENIZER].default:
+        name += "_" + make_encoder(entry).label.format(vocab_size=vocab_size)
     return build_dataset(
-        STDLIB, stdlib_documents, STDLIB_VOCAB_SIZE, root, say, source, STDLIB_VAL_EVERY, STDLIB_VAL_MAX_BYTES
+        name, stdlib_documents, vocab_size, root, say, source, STDLIB_VAL_EVERY, STDLIB_VAL_MAX_BYTES, use, file
     )
 
 
@@ -58,34 +65,49 @@ def build_dataset(
     source: str,
     val_every: int = 20,
     val_max_bytes: int | None = None,
+    use: str = "",
+    file: str | None = None,
 ) -> dict[str, Any]:
     """Build and return its description. Every val_every-th document, from the first on, goes to validation, unless it
     is longer than val_max_bytes.
 
-    A vocab_size of 260 means byte260, which needs no training.
+    `use` is the component that [tokenizer] names, by default the kind's. `file` is a tokenizer that is there already,
+    by its name under <root>/tokenizers or by its path; without it one of vocab_size is trained.
     """
     check_name(name)
     folder = root / "datasets" / name
     if folder.exists():
         raise UsageError(f"{folder}: exists already; remove it or choose another name")
+    entry = find_tokenizer(use)
+    encoder = make_encoder(entry)
     partial = folder.with_name(f".{name}.partial-{os.getpid()}")
     make_folder(folder.parent)
     partial.mkdir()
     try:
-        tokenizer_file, encode = _make_tokenizer(name, documents, vocab_size, root, say)
-        tokenizer = open_tokenizer(tokenizer_file)
-        splits = {split: _Split(partial, name, split) for split in ("train", "val")}
+        if file:
+            path = _find_tokenizer_file(file, root)
+        else:
+            path = _train_tokenizer(name, documents, encoder, entry.component.name, vocab_size, root, say)
+        tokenizer = opener(entry)(path=path, folder=partial)
+        if tokenizer.vocab_size > 2**16:
+            raise UsageError(f"{path}: {tokenizer.vocab_size} tokens; shards hold 16-bit ids")
+        encoder.open(path)
+        splits = {
+            split: _Split(partial, name, split, getattr(encoder, "side_file", False)) for split in ("train", "val")
+        }
         for batch in _batches(enumerate(documents()), _ENCODE_AT_ONCE):
-            for (number, text), ids in zip(batch, encode([text for _, text in batch]), strict=True):
+            for (number, text), ids in zip(batch, encoder.encode([text for _, text in batch]), strict=True):
                 fits = val_max_bytes is None or len(text.encode()) <= val_max_bytes
                 splits["val" if number % val_every == 0 and fits else "train"].add(text, ids, tokenizer)
         for split in splits.values():
             split.close()
         if not splits["train"].documents:
             raise UsageError(f"{name}: {splits['val'].documents} document(s); training and validation need one each")
-        description = _describe(name, source, tokenizer_file, tokenizer, splits)
+        description = _describe(name, source, entry.component.name, path, tokenizer, splits)
         (partial / "dataset.json").write_text(json.dumps(description, indent=1) + "\n")
         os.replace(partial, folder)
+    except RunError as error:
+        raise UsageError(str(error)) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     for line in summarize(description):
@@ -111,6 +133,7 @@ class _Split:
     folder: Path
     name: str
     split: str
+    side_file: bool
     documents: int = 0
     tokens: int = 0
     bytes: int = 0
@@ -119,17 +142,19 @@ class _Split:
     sample: bytearray = field(default_factory=bytearray)
     _pending: list[np.ndarray] = field(default_factory=list)
     _num_pending: int = 0
+    _num_shards: int = 0
 
-    def add(self, text: str, ids: list[int], tokenizer: Tokenizer) -> None:
+    def add(self, text: str, ids: list[int], tokenizer: Any) -> None:
         tokens = np.array([BOS, *ids], dtype=np.uint16)
+        counts = np.append(0, tokenizer.target_bytes(tokens))
         encoded = text.encode()
         self.documents += 1
         self.tokens += len(tokens)
-        self.bytes += int(tokenizer.count_bytes(tokens[:-1], tokens[1:]).sum(dtype=np.int64))
+        self.bytes += int(counts.sum(dtype=np.int64))
         self.text_bytes += len(encoded)
         if self.split == "val" and len(self.sample) < _COMPRESS_AT_MOST:
             self.sample += encoded
-        self._pending.append(tokens)
+        self._pending.append(np.stack([tokens, counts]))
         self._num_pending += len(tokens)
         if self._num_pending >= SHARD_TOKENS:
             self._flush(SHARD_TOKENS)
@@ -140,59 +165,57 @@ class _Split:
     def _flush(self, at_least: int) -> None:
         """Write shards while `at_least` tokens are pending; documents run on across shards."""
         while self._num_pending >= at_least:
-            pending = np.concatenate(self._pending)
-            path = self.folder / f"{self.name}_{self.split}_{len(self.shards):06d}.bin"
-            write_shard(path, pending[:SHARD_TOKENS])
-            self.shards[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
-            self._pending = [pending[SHARD_TOKENS:]]
-            self._num_pending = len(self._pending[0])
+            pending = np.concatenate(self._pending, axis=1)
+            names = [self.split, f"{self.split}_bytes"] if self.side_file and self.split == "val" else [self.split]
+            for name, column in zip(names, pending[:, :SHARD_TOKENS], strict=False):
+                path = self.folder / f"{self.name}_{name}_{self._num_shards:06d}.bin"
+                write_shard(path, column)
+                self.shards[path.name] = file_sha256(path)
+            self._num_shards += 1
+            self._pending = [pending[:, SHARD_TOKENS:]]
+            self._num_pending = self._pending[0].shape[1]
 
 
-def _make_tokenizer(
-    name: str, documents: Documents, vocab_size: int, root: Path, say: Callable[[str], None]
-) -> tuple[Path, Callable[[list[str]], list[list[int]]]]:
-    """Train a tokenizer, and a function that encodes texts with it."""
-    if vocab_size == 260:
-        return root / "tokenizers" / BYTE260, lambda texts: [[byte + 4 for byte in text.encode()] for text in texts]
-    say(f"training a {vocab_size}-piece BPE tokenizer")
-    model = io.BytesIO()
+def _train_tokenizer(
+    name: str, documents: Documents, encoder: Any, use: str, vocab_size: int, root: Path, say: Callable[[str], None]
+) -> Path:
+    """Where a tokenizer that was trained on documents lies; for one that has no file, where it would."""
+    if not hasattr(encoder, "train"):
+        return root / "tokenizers" / use
+    say(f"training a tokenizer of {vocab_size} pieces")
     failed: list[UsageError] = []
     try:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=_lines(documents, failed),
-            model_writer=model,
-            model_type="bpe",
-            vocab_size=vocab_size,
-            hard_vocab_limit=False,
-            byte_fallback=True,
-            split_digits=True,
-            add_dummy_prefix=False,
-            # The text as it is: whatever normalization removed would not be counted.
-            normalization_rule_name="identity",
-            remove_extra_whitespaces=False,
-            max_sentence_length=2**16,
-            character_coverage=0.999,
-            pad_id=0,
-            bos_id=BOS,
-            eos_id=2,
-            unk_id=3,
-            minloglevel=2,
-        )
-    except RuntimeError as error:
+        contents = encoder.train(_lines(documents, failed), vocab_size)
+    except RunError as error:
         if failed:
             raise failed[0] from None
-        raise UsageError(f"--vocab-size {vocab_size}: {' '.join(str(error).split())[-200:]}") from None
-    path = root / "tokenizers" / f"{name}_{vocab_size}_bpe.model"
+        raise UsageError(f"--vocab-size {vocab_size}: {error}") from None
+    is_label = name.endswith(encoder.label.format(vocab_size=vocab_size))
+    path = root / "tokenizers" / (f"{name}.model" if is_label else f"{name}_{vocab_size}_bpe.model")
     make_folder(path.parent)
-    write_whole(path, model.getvalue())
-    processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
-    return path, lambda texts: processor.encode(texts, num_threads=os.cpu_count())
+    write_whole(path, contents)
+    return path
+
+
+def _find_tokenizer_file(file: str, root: Path) -> Path:
+    """A tokenizer that is there; copied to where records find it. Raises UsageError."""
+    path = root / "tokenizers" / Path(file).name
+    given = Path(file) if Path(file).is_file() else path
+    if not given.is_file():
+        raise UsageError(f"--tokenizer {file}: no such file, nor {path}")
+    if not path.exists():
+        check_name(path.name)
+        make_folder(path.parent)
+        write_whole(path, given.read_bytes())
+    elif file_sha256(path) != file_sha256(given):
+        raise UsageError(f"--tokenizer {file}: {path} is another; give the file another name")
+    return path
 
 
 def _lines(documents: Documents, failed: list[UsageError]) -> Iterator[str]:
     """Lines to train a tokenizer on, from as many documents as it needs.
 
-    An error of theirs is left in `failed`: sentencepiece makes one of its own out of it.
+    An error of theirs is left in `failed`: what trains on them makes one of its own out of it.
     """
     remaining = _TOKENIZER_SAMPLE_BYTES
     try:
@@ -214,17 +237,17 @@ def _batches(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
 
 
 def _describe(
-    name: str, source: str, tokenizer_file: Path, tokenizer: Tokenizer, splits: dict[str, _Split]
+    name: str, source: str, use: str, tokenizer_file: Path, tokenizer: Any, splits: dict[str, _Split]
 ) -> dict[str, Any]:
     sample = bytes(splits["val"].sample)
-    is_file = tokenizer_file.name != BYTE260
     return {
         "name": name,
         "source": source,
         "tokenizer": {
+            "use": use,
             "file": tokenizer_file.name,
             "vocab_size": tokenizer.vocab_size,
-            "sha256": hashlib.sha256(tokenizer_file.read_bytes()).hexdigest() if is_file else None,
+            "sha256": file_sha256(tokenizer_file) if tokenizer_file.is_file() else None,
         },
         **{
             what: {split: getattr(splits[split], what) for split in splits}

@@ -3,15 +3,17 @@
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from golfzoo.corpus.counting import check_counts, side_files
+from golfzoo.corpus.tokenizers import find_tokenizer, opener
 from golfzoo.engine.data import describe_dataset, open_validation
 from golfzoo.engine.errors import DataError
 from golfzoo.engine.shards import BOS, HEADER_BYTES, TokenStream, find_shards
-from golfzoo.engine.tokens import BYTE260, Tokenizer, open_tokenizer
 from golfzoo.errors import UsageError
 from golfzoo.results import read_object
 from golfzoo.tables import NAME
@@ -21,25 +23,28 @@ _SAMPLE_BYTES = 2**20
 _CHUNK_TOKENS = 2**24
 
 
-def check_inputs(folder: Path, tokenizer_file: Path) -> None:
+def check_inputs(folder: Path, tokenizer_file: Path, use: str, make: Callable[..., Any]) -> None:
     """What can be told in a moment: everything is there, headers and sizes are right, tokenizer and dataset belong
-    together. Raises DataError."""
+    together. `use` is what [tokenizer] names, `make` that component. Raises RunError."""
     TokenStream(folder, "train")
     TokenStream(folder, "val")
-    _check_tokenizer(folder, tokenizer_file)
-    open_tokenizer(tokenizer_file)
+    _check_tokenizer(folder, tokenizer_file, use)
+    make(path=tokenizer_file, folder=folder)
 
 
-def check_dataset(folder: Path, tokenizer_file: Path | None = None) -> dict[str, Any]:
-    """Read every token. Returns what was counted; raises DataError at the first thing that is wrong.
+def check_dataset(folder: Path, tokenizer_file: Path | None = None, use: str = "") -> dict[str, Any]:
+    """Read every token, decode every validation document. Returns what was counted; raises RunError at the first thing
+    that is wrong.
 
-    Where no tokenizer is given, the one that the dataset names is used.
+    Where no tokenizer is given, the one that the dataset names is used, by the component that it names.
     """
     root = folder.parent.parent
     if tokenizer_file is None:
         tokenizer_file = root / "tokenizers" / tokenizer_of(folder)
-    check_inputs(folder, tokenizer_file)
-    tokenizer = open_tokenizer(tokenizer_file)
+    entry = find_tokenizer(use or str(describe_dataset(folder).get("tokenizer", {}).get("use", "")))
+    make = opener(entry)
+    check_inputs(folder, tokenizer_file, entry.component.name, make)
+    tokenizer = make(path=tokenizer_file, folder=folder)
     fetched = read_lock(folder)
     for name, digest in describe_dataset(folder).get("shards", {}).items():
         if fetched and name not in fetched:  # `golfzoo data fetch --train-shards` left it out
@@ -49,6 +54,7 @@ def check_dataset(folder: Path, tokenizer_file: Path | None = None) -> dict[str,
                 f"{folder / name}: its contents are not what dataset.json says (sha256); fetch or build it again"
             )
     val = open_validation(folder, tokenizer)
+    check_counts(val, folder)
     train_tokens, train_documents, train_bytes = _count(TokenStream(folder, "train"), tokenizer)
     return {
         "documents": {"train": train_documents, "val": len(val.starts) - 1},
@@ -105,7 +111,7 @@ def fingerprint(folder: Path, tokenizer_file: Path) -> dict[str, Any]:
     for split in ("train", "val"):
         stream = TokenStream(folder, split)
         digest = hashlib.sha256()
-        for path in stream.paths:
+        for path in [*stream.paths, *(side_files(folder) if split == "val" else ())]:
             digest.update(f"{path.name} {path.stat().st_size}\n".encode())
             if split == "val":
                 digest.update(file_sha256(path).encode())
@@ -120,25 +126,32 @@ def fingerprint(folder: Path, tokenizer_file: Path) -> dict[str, Any]:
     return prints
 
 
-def _count(stream: TokenStream, tokenizer: Tokenizer) -> tuple[int, int, int]:
+def _count(stream: TokenStream, tokenizer: Any) -> tuple[int, int, int]:
     """Tokens, documents and bytes of a stream, read once from end to end."""
     documents = num_bytes = 0
-    for start in range(0, len(stream), _CHUNK_TOKENS):
+    start = 0
+    while start < len(stream):
         # One token more to the left: the space of a piece counts by what stands before it.
         left = max(start - 1, 0)
         tokens = stream.read(left, min(start + _CHUNK_TOKENS, len(stream)) - left)
+        begins = np.flatnonzero(tokens == BOS)
+        if left + len(tokens) < len(stream) and len(begins) and begins[-1] > 1:
+            tokens = tokens[: begins[-1] + 1]  # to the start of a document, which the next piece then goes on from
         if tokens.max() >= tokenizer.vocab_size:
             first = int(np.argmax(tokens >= tokenizer.vocab_size))
             raise DataError(
                 f"{stream.place(left + first)}: token id {tokens[first]}, and the tokenizer has {tokenizer.vocab_size}"
             )
         documents += int((tokens[start - left :] == BOS).sum())
-        num_bytes += int(tokenizer.count_bytes(tokens[:-1], tokens[1:]).sum(dtype=np.int64))
+        num_bytes += int(tokenizer.target_bytes(tokens).sum(dtype=np.int64))
+        start = left + len(tokens)
     return len(stream), documents, num_bytes
 
 
-def _check_tokenizer(folder: Path, tokenizer_file: Path) -> None:
+def _check_tokenizer(folder: Path, tokenizer_file: Path, use: str) -> None:
     stated = describe_dataset(folder).get("tokenizer", {})
+    if (made := stated.get("use", use)) != use:
+        raise DataError(f"{folder}: was made with tokenizer.use={made}, and the record has tokenizer.use={use}")
     expected = stated.get("file") or _manifest_entry(folder)
     if expected and expected != tokenizer_file.name:
         raise DataError(f"{folder}: was made with tokenizer {expected}, and the record names {tokenizer_file.name}")
@@ -157,8 +170,6 @@ def _manifest_entry(folder: Path) -> str | None:
             entry = files[names[folder.name]]
         except (OSError, ValueError, KeyError, TypeError):
             continue
-        if entry.get("kind") == "byte":
-            return BYTE260
         if isinstance(entry.get("model_path"), str):
             return Path(entry["model_path"]).name
     return None

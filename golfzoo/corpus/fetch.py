@@ -12,12 +12,14 @@ import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from golfzoo.corpus.check import LOCK, check_name, file_sha256, make_folder, read_lock
+from golfzoo.corpus.counting import SIDE_FILES
 from golfzoo.corpus.origins import DESCRIPTION, Folder, Origin, Remote, Web, explain, find_entry
 from golfzoo.engine.errors import DataError
 from golfzoo.engine.files import write_whole
@@ -155,8 +157,8 @@ def check_file(path: Path, remote: Remote, vocab_size: int | None, known: dict[s
 
 
 def _choose(source: str, dataset: str, remotes: list[Remote], num_train_shards: int | None) -> list[Remote]:
-    """Of a dataset's files: the first training shards, all of validation, its description. Raises UsageError where what
-    is there could not be used."""
+    """Of a dataset's files: the first training shards, all of validation, its side files, its description. Raises
+    UsageError where what is there could not be used."""
     chosen = []
     for split, count in (("train", num_train_shards), ("val", None)):
         matches = [(match, remote) for remote in remotes if (match := SHARD_NAME.fullmatch(remote.name))]
@@ -170,7 +172,7 @@ def _choose(source: str, dataset: str, remotes: list[Remote], num_train_shards: 
             what = "the dataset cannot be used without it; name another --source"
             raise UsageError(f"{source}: {dataset}: {split} shard {missing:06d} is missing there; {what}")
         chosen += [numbered[number] for number in numbers]
-    return chosen + [remote for remote in remotes if remote.name == DESCRIPTION]
+    return chosen + [remote for remote in remotes if remote.name == DESCRIPTION or fnmatch(remote.name, SIDE_FILES)]
 
 
 def _remove_leftovers(folder: Path) -> None:

@@ -24,7 +24,6 @@ from typing import Any, Protocol
 from golfzoo.config import suggest
 from golfzoo.corpus.check import file_sha256
 from golfzoo.engine.data import describe_dataset
-from golfzoo.engine.tokens import BYTE260
 from golfzoo.errors import UsageError
 
 DEFAULT_SOURCE = "hf:willdepueoai/parameter-golf"
@@ -230,7 +229,7 @@ class Folder:
             file = Path(tokenizer["file"]).name
         except (KeyError, TypeError, ValueError):
             raise UsageError(f"{path}: does not name its tokenizer and shards; build the dataset again") from None
-        model = {"model_path": f"tokenizers/{file}"} if file != BYTE260 else {}
+        model = {"model_path": f"tokenizers/{file}"} if tokenizer.get("sha256") else {}  # else it has no file
         hashes |= {path.name: file_sha256(path), file: tokenizer.get("sha256")}
         return {"vocab_size": tokenizer.get("vocab_size"), "tokenizer": model}, hashes
 

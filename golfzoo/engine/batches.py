@@ -1,8 +1,10 @@
 """The batches of a training run."""
 
+from __future__ import annotations
+
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,7 +13,9 @@ from golfzoo.engine.data import outside_vocabulary
 from golfzoo.engine.distributed import World
 from golfzoo.engine.errors import DataError
 from golfzoo.engine.shards import TokenStream
-from golfzoo.engine.tokens import Tokenizer
+
+if TYPE_CHECKING:
+    from golfzoo.engine.protocols import Tokenizer
 
 
 class TrainingText:

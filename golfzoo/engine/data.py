@@ -1,15 +1,19 @@
 """Datasets on the disk: where they lie, what they say of themselves, and the validation text. Needs no torch."""
 
+from __future__ import annotations
+
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from golfzoo.engine.errors import DataError
 from golfzoo.engine.shards import BOS, TokenStream
-from golfzoo.engine.tokens import Tokenizer
+
+if TYPE_CHECKING:
+    from golfzoo.engine.protocols import Components, Plan, Tokenizer
 
 
 def data_root() -> Path:
@@ -19,6 +23,17 @@ def data_root() -> Path:
 def data_paths(data: Any) -> tuple[Path, Path]:
     """The dataset's folder and the tokenizer's file that a record's [data] table names."""
     return data_root() / "datasets" / data.dataset, data_root() / "tokenizers" / data.tokenizer
+
+
+def tokenizer_bytes(data: Any) -> int:
+    """The size of the tokenizer's file; 0 where there is none."""
+    path = data_paths(data)[1]
+    return path.stat().st_size if path.is_file() else 0
+
+
+def open_tokenizer(plan: Plan, components: Components) -> Tokenizer:
+    folder, path = data_paths(plan.data)
+    return components.tokenizer(path=path, folder=folder)
 
 
 class ValidationText:
@@ -36,7 +51,7 @@ class ValidationText:
         if len(starts) == 0 or starts[0] != 0:
             starts = np.concatenate([[0], starts])
         self.starts = np.append(starts, self.num_targets)
-        self.target_bytes = tokenizer.count_bytes(self.tokens[:-1], self.tokens[1:])
+        self.target_bytes = tokenizer.target_bytes(tokens)
         self.total_bytes = int(self.target_bytes.sum(dtype=np.int64))
 
 
@@ -51,12 +66,12 @@ def open_validation(folder: Path, tokenizer: Tokenizer) -> ValidationText:
         raise outside_vocabulary(stream, 0, tokens, tokenizer.vocab_size)
     text = ValidationText(tokens, tokenizer)
     if text.total_bytes == 0:
-        raise DataError(f"{folder}: the validation text counts 0 bytes under tokenizer {tokenizer.name}")
+        raise DataError(f"{folder}: the validation text counts 0 bytes under the record's tokenizer")
     stated = describe_dataset(folder).get("bytes", {}).get("val")
     if stated is not None and stated != text.total_bytes:
         raise DataError(
             f"{folder}: its validation text has {stated} bytes by its own account, and counts {text.total_bytes} "
-            f"under tokenizer {tokenizer.name}; one of the two belongs to another dataset"
+            "under the record's tokenizer; one of the two belongs to another dataset"
         )
     return text
 

@@ -51,6 +51,7 @@ KINDS = {
         Kind("quantizer", ("quantize", "fit", "compress")),
         Kind("compressor", ("fit", "compress")),
         Kind("adaptor", ("eval",), optional=True),
+        Kind("tokenizer", ("train", "roundtrip", "eval"), default="sentencepiece", late=True),
         Kind("logger", listed=True),
     )
 }

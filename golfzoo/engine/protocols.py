@@ -6,9 +6,10 @@ optional stands in a protocol of its own, and is asked for with `hasattr`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -47,6 +48,7 @@ class Windowing(Protocol):
 class Components(Protocol):
     """What components.bind returns. A kind that the record has none of is None."""
 
+    tokenizer: Callable[..., Tokenizer]
     architecture: Callable[..., Architecture]
     parts: dict[str, Callable[..., nn.Module]]
     optimizer: Callable[..., list[torch.optim.Optimizer]]
@@ -59,6 +61,14 @@ class Components(Protocol):
     names: dict[str, str]
 
     def __getattr__(self, kind: str) -> Any: ...
+
+
+class Tokenizer(Protocol):
+    vocab_size: int
+
+    def target_bytes(self, tokens: np.ndarray) -> np.ndarray: ...
+
+    def decode(self, ids: Sequence[int]) -> bytes: ...
 
 
 class Architecture(nn.Module):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from golfzoo.engine.artifact import compress, decode_model
 from golfzoo.engine.clock import Clock
 from golfzoo.engine.components import load_target
+from golfzoo.engine.data import tokenizer_bytes
 from golfzoo.engine.describe import Emit
 from golfzoo.engine.distributed import World
 from golfzoo.engine.evaluate import score_final, score_flat
@@ -65,7 +66,7 @@ def run(plan: Plan, components: Components, world: World, code_bytes: int, store
     # ---- quantize, compress, write: the first process alone; the others wait for it at world.share below -------------
     path = store.folder / "artifact.golf"
     if world.rank == 0:
-        room = room_to_fit(code_bytes, setup.tokenizer.file_bytes, plan.size)  # None: take what comes
+        room = room_to_fit(code_bytes, tokenizer_bytes(plan.data), plan.size)  # None: take what comes
         given = (setup, weights, calibration)
         if room is None:
             quantized = stages.run("quantize", quantize, *given, clock, key=trained_key, alone=True)
@@ -83,7 +84,7 @@ def run(plan: Plan, components: Components, world: World, code_bytes: int, store
         load_weights(setup.model.module, decode_model(artifact, reader, setup.model, str(path)), str(path))
     reloaded = setup.model.module.state_dict()
     reloaded_key = hash_state(reloaded)
-    size = count_bytes(len(artifact), code_bytes, setup.tokenizer.file_bytes, plan.size)
+    size = count_bytes(len(artifact), code_bytes, tokenizer_bytes(plan.data), plan.size)
     emit({"event": "size", **size})
 
     # ---- score ------------------------------------------------------------------------------------------------------

@@ -10,14 +10,13 @@ from torch import nn
 
 from golfzoo.engine.batches import TrainingText
 from golfzoo.engine.components import blaming_component
-from golfzoo.engine.data import ValidationText, data_paths, open_validation
+from golfzoo.engine.data import ValidationText, data_paths, open_tokenizer, open_validation
 from golfzoo.engine.distributed import World
 from golfzoo.engine.errors import RunError
 from golfzoo.engine.model import Scorer, build_model, compiled, is_compiled, on_meta, seed_everything
-from golfzoo.engine.tokens import Tokenizer, open_tokenizer
 
 if TYPE_CHECKING:
-    from golfzoo.engine.protocols import Architecture, Components, Plan, Tensors, TrainTable
+    from golfzoo.engine.protocols import Architecture, Components, Plan, Tensors, Tokenizer, TrainTable
 
 
 class Model(NamedTuple):
@@ -58,9 +57,8 @@ def make_model(plan: Plan, components: Components, vocab_size: int, world: World
 
 def set_up(plan: Plan, components: Components, world: World) -> Setup:
     """Open the validation text and make the model."""
-    folder, tokenizer_file = data_paths(plan.data)
-    tokenizer = open_tokenizer(tokenizer_file)
-    validation = open_validation(folder, tokenizer)
+    tokenizer = open_tokenizer(plan, components)
+    validation = open_validation(data_paths(plan.data)[0], tokenizer)
     return _with_model(plan, components, world, tokenizer, validation)
 
 

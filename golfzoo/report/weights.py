@@ -92,7 +92,7 @@ def names_in(artifacts: list[Artifact]) -> Iterator[tuple[str, int]]:
 
 def tensor_errors(run: Run, record: Record) -> Iterator[TensorError]:
     """The error of every tensor of a run. Raises RunError or UsageError, naming the file that cannot be used."""
-    components, model, _ = sizes.make_untrained(record)
+    components, model = sizes.make_untrained(record)
     artifact, path = run.folder / "artifact.golf", run.folder / "weights.safetensors"
     decoded = decode_model(artifact.read_bytes(), components, model, str(artifact))
     trained = read_weights(path)

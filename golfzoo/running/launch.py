@@ -11,7 +11,7 @@ from golfzoo.corpus.check import check_inputs, how_to_get
 from golfzoo.engine.components import namespace
 from golfzoo.engine.data import data_paths, data_root
 from golfzoo.engine.describe import Emit
-from golfzoo.engine.errors import DataError, RunError
+from golfzoo.engine.errors import RunError
 from golfzoo.errors import UsageError
 from golfzoo.record import Record
 from golfzoo.results import read_object, read_status
@@ -47,8 +47,8 @@ def prepare_data(record: Record, say: Callable[[str], None]) -> None:
         say(f"{folder} is not there yet: building it from this Python's standard library")
         build_stdlib(data_root(), say)
     try:
-        check_inputs(folder, tokenizer_file)
-    except DataError as error:
+        check_inputs(folder, tokenizer_file, record.tables["tokenizer"]["use"], record.bind("tokenizer").tokenizer)
+    except RunError as error:
         there = "" if folder.exists() else f"; {how_to_get(folder)}, [data].dataset names another"
         raise UsageError(f"{error}{there}") from None
 

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from golfzoo.corpus.counting import check_counts
 from golfzoo.engine.artifact import check_layout, is_coder, to_bytes
 from golfzoo.engine.calibrate import calibrate, check_needs
 from golfzoo.engine.components import blaming_component
+from golfzoo.engine.data import data_paths
 from golfzoo.engine.describe import Emit
 from golfzoo.engine.errors import RunError
 from golfzoo.engine.model import frozen, load_weights, on_cpu, relative_error
@@ -27,12 +29,16 @@ _SAMPLE_BYTES = 2**16
 
 
 def rehearse(setup: Setup, training: Training, emit: Emit) -> None:
-    """Raises RunError where the record's components do not do what the engine will ask of them: logits, a layout and
-    quantized weights that keep to it, bytes that come out as they went in, an adaptor that finds its layers.
+    """Raises RunError where the record's components do not do what the engine will ask of them: the text's own bytes,
+    logits, a layout and quantized weights that keep to it, bytes that come out as they went in, an adaptor that finds
+    its layers.
 
     Changes nothing that training would begin with, and draws no number that it would have drawn.
     """
-    plan, components, world, _, _, model, _ = setup
+    plan, components, world, _, text, model, _ = setup
+    if world.rank == 0:
+        with blaming_component(components, "tokenizer"):
+            check_counts(text, data_paths(plan.data)[0])
     if plan.size.fit and not hasattr(components.quantizer, "knob"):
         raise RunError(f"[size].fit needs a quantizer with a knob, and {components.names['quantizer']} has none")
     check_needs(needs_of(components.quantizer))

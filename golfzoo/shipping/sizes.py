@@ -13,12 +13,11 @@ import torch
 
 from golfzoo.engine.artifact import compress_tensors, read_tensors
 from golfzoo.engine.components import namespace
-from golfzoo.engine.data import data_paths
+from golfzoo.engine.data import open_tokenizer, tokenizer_bytes
 from golfzoo.engine.distributed import World
 from golfzoo.engine.errors import ArtifactError
 from golfzoo.engine.setup import Model, make_model
 from golfzoo.engine.size import count_bytes
-from golfzoo.engine.tokens import Tokenizer, open_tokenizer
 from golfzoo.record import Record
 from golfzoo.shipping.closure import requirement_bytes
 from golfzoo.shipping.code import module_bytes, pack_code, shipped_modules
@@ -47,7 +46,7 @@ class Group:
 
 def measure(record: Record, artifact: bytes | None, where: str = "") -> dict[str, Any]:
     """Everything `golfzoo size` prints. Without an artifact, what can be told of a model that is not trained yet."""
-    components, (_, roles, template), tokenizer = make_untrained(record)
+    components, (_, roles, template) = make_untrained(record)
     tensors = components.quantizer.layout(template, roles)
     metadata: dict[str, Any] = {}
     if artifact is not None:
@@ -62,7 +61,8 @@ def measure(record: Record, artifact: bytes | None, where: str = "") -> dict[str
     rows = [_group(name, members, template, tensors, pricer) for name, members in groups.items()]
     code = pack_code(record)
     model = len(artifact) if artifact is not None else 0
-    size = count_bytes(model, len(code), tokenizer.file_bytes, namespace(record.tables["size"]))
+    tokenizer = tokenizer_bytes(namespace(record.tables["data"]))
+    size = count_bytes(model, len(code), tokenizer, namespace(record.tables["size"]))
     modules = module_bytes(record)
     return {
         "groups": [vars(row) for row in rows],
@@ -77,12 +77,12 @@ def measure(record: Record, artifact: bytes | None, where: str = "") -> dict[str
     }
 
 
-def make_untrained(record: Record) -> tuple[Components, Model, Tokenizer]:
-    """A record's components, its model before training, and its tokenizer."""
+def make_untrained(record: Record) -> tuple[Components, Model]:
+    """A record's components, and its model before training."""
     plan, components = namespace(record.tables), record.bind()
-    tokenizer = open_tokenizer(data_paths(plan.data)[1])
+    vocab_size = open_tokenizer(plan, components).vocab_size
     world = World(0, 1, torch.device("cpu"), bf16=False)
-    return components, make_model(plan, components, tokenizer.vocab_size, world), tokenizer
+    return components, make_model(plan, components, vocab_size, world)
 
 
 def _group(

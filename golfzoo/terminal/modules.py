@@ -8,8 +8,8 @@ from types import FrameType
 from typing import Any
 
 from golfzoo.engine.components import namespace
-from golfzoo.engine.data import data_paths
-from golfzoo.engine.errors import DataError
+from golfzoo.engine.data import open_tokenizer
+from golfzoo.engine.errors import RunError
 from golfzoo.record import Record
 from golfzoo.terminal.listing import columns
 
@@ -26,7 +26,7 @@ def model_listing(record: Record) -> str:
     from golfzoo.engine.setup import make_model
 
     plan, note = namespace(record.tables), ""
-    vocab_size = _vocab_size(plan)
+    vocab_size = _vocab_size(record)
     if vocab_size is None:
         vocab_size, note = _VOCAB_SIZE, f"The tokenizer is not here: shown with {_VOCAB_SIZE} tokens.\n"
     model = make_model(plan, record.bind(), vocab_size, World(0, 1, torch.device("cpu"), bf16=False)).module
@@ -44,12 +44,10 @@ def model_listing(record: Record) -> str:
     return "\n".join([note + "\n".join(columns(rows)), f"{total:,} parameters"])
 
 
-def _vocab_size(plan: Any) -> int | None:
-    from golfzoo.engine.tokens import open_tokenizer
-
+def _vocab_size(record: Record) -> int | None:
     try:
-        return open_tokenizer(data_paths(plan.data)[1]).vocab_size
-    except DataError:
+        return open_tokenizer(namespace(record.tables), record.bind("tokenizer")).vocab_size
+    except RunError:
         return None
 
 

@@ -18,6 +18,7 @@ from golfzoo.testing.adaptors import check_adaptor
 from golfzoo.testing.loggers import check_logger
 from golfzoo.testing.models import check_architecture, check_part
 from golfzoo.testing.packing import check_compressor, check_quantizer
+from golfzoo.testing.tokenizers import check_tokenizer
 from golfzoo.testing.training import check_averager, check_optimizer, check_qat, check_schedule
 from golfzoo.zoo import Zoo, discover
 
@@ -45,6 +46,8 @@ def check_component(component: Component, options: Mapping[str, Any], zoo: Zoo) 
     target, bound = load_target(component.target), namespace(config.model_dump(mode="json"))
     if component.kind == "part":
         check_part(component, target, bound, zoo)
+    elif component.kind == "tokenizer":
+        check_tokenizer(component, target, bound)
     elif component.kind in _CHECKS:
         _CHECKS[component.kind](target, bound)
     elif not KINDS[component.kind].late:  # a kind of which no more is known than how it is made

@@ -10,12 +10,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from golfzoo.corpus.counting import side_files
 from golfzoo.engine.components import namespace
 from golfzoo.engine.data import data_paths
 from golfzoo.engine.shards import find_shards
 from golfzoo.machine.devices import device_name
 from golfzoo.verify.static_checks import check_clocks, check_leak, check_seeds, check_size
-from golfzoo.verify.subject import Subject, own_engine, read_subject, same_conditions
+from golfzoo.verify.subject import Subject, installed_tokenizer, own_engine, read_subject, same_conditions
 from golfzoo.verify.verdict import MEANINGS, Verdict
 from golfzoo.zoo import Zoo
 
@@ -29,7 +30,10 @@ def verify(folder: Path, zoo: Zoo) -> tuple[list[Verdict], list[str]]:
     data, tokenizer_file = data_paths(namespace(subject.tables["data"]))
     find_shards(data, "val")
     notes = []
-    if changed := own_engine(subject):
+    counting = installed_tokenizer(subject, zoo)
+    if not counting:
+        notes.append("its tokenizer is not installed here: the bytes are as its own code counts and decodes them")
+    if changed := own_engine(subject, counting):
         notes.append(f"its engine differs from this golfzoo's in {', '.join(changed)}; both have scored the artifact")
     verdicts = [check_size(subject), check_clocks(subject), check_seeds(subject), check_leak(subject)]
     with tempfile.TemporaryDirectory(prefix="golfzoo-verify-") as temporary:
@@ -49,6 +53,7 @@ def verify(folder: Path, zoo: Zoo) -> tuple[list[Verdict], list[str]]:
             "claim": subject.claim,
             "exact": exact,
             "shipped": shipped,
+            "counting": counting,
         }
         (place / "task.json").write_text(json.dumps(task))
         done = _start(place, offline, "-m", "golfzoo.verify.subprocess_main", str(place))
@@ -69,7 +74,7 @@ def _lay_out(place: Path, subject: Subject, data: Path, tokenizer_file: Path) ->
     dataset = place / "data" / "datasets" / data.name
     dataset.mkdir(parents=True)
     described = [data / "dataset.json"] if (data / "dataset.json").exists() else []
-    for path in (*find_shards(data, "val"), *described):
+    for path in (*find_shards(data, "val"), *side_files(data), *described):
         (dataset / path.name).symlink_to(path.resolve())
     (place / "data" / "tokenizers").mkdir()
     if tokenizer_file.exists():

@@ -3,11 +3,10 @@
 import numpy as np
 
 from golfzoo.engine.components import namespace
-from golfzoo.engine.data import data_paths
+from golfzoo.engine.data import data_paths, tokenizer_bytes
 from golfzoo.engine.errors import DataError
 from golfzoo.engine.shards import BOS, TokenStream
 from golfzoo.engine.size import count_bytes
-from golfzoo.engine.tokens import open_tokenizer
 from golfzoo.verify.subject import Subject
 from golfzoo.verify.verdict import Verdict
 
@@ -17,8 +16,8 @@ _CHUNK_TOKENS = 2**24
 
 def check_size(subject: Subject) -> Verdict:
     plan = namespace(subject.tables)
-    tokenizer = open_tokenizer(data_paths(plan.data)[1])
-    measured = count_bytes(subject.artifact.stat().st_size, len(subject.code), tokenizer.file_bytes, plan.size)
+    tokenizer = tokenizer_bytes(plan.data)
+    measured = count_bytes(subject.artifact.stat().st_size, len(subject.code), tokenizer, plan.size)
     claimed = subject.claim["bytes"]
     wrong = [f"{key} {claimed[key]:,} reported" for key in measured if claimed.get(key) != measured[key]]
     figure = f"{measured['model']:,} + {measured['code']:,} = {measured['total']:,} of {measured['limit']:,}"

@@ -9,6 +9,7 @@ from typing import Any
 from golfzoo.errors import UsageError
 from golfzoo.record import without_none
 from golfzoo.results import read_environment, read_submission
+from golfzoo.shipping.closure import closure, is_module
 from golfzoo.shipping.code import pack_code, strip, unpack_code
 from golfzoo.shipping.submission import checksum, read_run
 from golfzoo.tables import TABLES
@@ -91,11 +92,21 @@ def _read_submission(folder: Path) -> Subject:
     return Subject(folder, record["tables"], record["targets"], sources, code, claim, None)
 
 
-def own_engine(subject: Subject) -> list[str]:
-    """The engine modules of a submission that differ from this golfzoo's. It is scored by this one and by its own."""
+def installed_tokenizer(subject: Subject, zoo: Zoo) -> list[str]:
+    """The modules of a submission's tokenizer, where the component is installed here too. It does the counting, as the
+    engine does: so the installed one is used, and not the submission's."""
+    target = subject.targets.get("tokenizer", "")
+    targets = [entry.component.target for (kind, _), entry in zoo.entries.items() if kind == "tokenizer"]
+    names = closure([target.partition(":")[0]]) if target in targets else {}
+    return [name for name in names if is_module(name) and not name.startswith("golfzoo.")]
+
+
+def own_engine(subject: Subject, counting: list[str]) -> list[str]:
+    """The modules of a submission that count, the engine's and `counting`, and differ from those here. It is scored by
+    these and by its own."""
     changed = []
     for name, source in (subject.sources or {}).items():
-        if name.startswith("golfzoo."):
+        if name.startswith("golfzoo.") or name in counting:
             spec = importlib.util.find_spec(name)
             known = spec is not None and spec.origin is not None
             if not known or strip(Path(spec.origin).read_text()) != source:  # type: ignore[union-attr,arg-type]

@@ -5,15 +5,16 @@
 PLACE is the folder that the referee has prepared. The verdicts go to PLACE/verdicts.json.
 """
 
+import importlib
 import json
 import os
 import site
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from golfzoo.corpus.texts import decoder
 from golfzoo.engine.data import data_paths, describe_dataset
 from golfzoo.engine.distributed import join
 from golfzoo.engine.loader import write_files
@@ -67,8 +68,11 @@ def _named(path: Any) -> str:
     return os.path.join(os.path.realpath(folder), name)
 
 
-def import_from_submission(place: Path) -> None:
-    """A submission's components are imported from its own files. The engine is this golfzoo's: it does the counting."""
+def import_from_submission(place: Path, counting: Sequence[str] = ()) -> None:
+    """A submission's components are imported from its own files. The engine, and a tokenizer that is installed, are
+    this golfzoo's: they do the counting."""
+    for name in counting:
+        importlib.import_module(name)
     _, files = unpack_files((place / "train_gpt.py").read_bytes())
     own = {path: contents for path, contents in files.items() if not path.startswith(("golfzoo/", "golfzoo."))}
     write_files(place / "source", own)
@@ -79,7 +83,7 @@ def main(place: Path) -> None:
     started = time.perf_counter()
     task = json.loads((place / "task.json").read_text())
     if (place / "train_gpt.py").exists():
-        import_from_submission(place)
+        import_from_submission(place, task["counting"])
     watch = Watch(place)
     artifact = (place / "artifact.golf").read_bytes()
     with join(task["tables"]["train"]["precision"]) as world:
@@ -88,12 +92,11 @@ def main(place: Path) -> None:
         fresh = scene.score(scene.text)
         watch.active = False
         wall = time.perf_counter() - started
-        folder, tokenizer_file = data_paths(scene.plan.data)
         trained = read_weights(place / "weights.safetensors") if (place / "weights.safetensors").exists() else None
         verdicts = [
             probes.check_score(scene, fresh, task["shipped"]),
             probes.check_coverage(scene, fresh),
-            probes.check_bytes(scene, fresh, decoder(tokenizer_file), describe_dataset(folder)),
+            probes.check_bytes(scene, fresh, describe_dataset(data_paths(scene.plan.data)[0])),
             probes.check_causality(scene),
             probes.check_normalization(scene),
             probes.check_score_first(scene),

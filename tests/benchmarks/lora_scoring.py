@@ -22,11 +22,11 @@ from golfzoo.engine.data import open_validation
 from golfzoo.engine.distributed import World
 from golfzoo.engine.evaluate import evaluate
 from golfzoo.engine.model import nats
-from golfzoo.engine.tokens import open_tokenizer
 from golfzoo_gpt import GPTConfig
 from golfzoo_gpt.model import GPT
 from golfzoo_lora_ttt import LoraConfig
 from golfzoo_lora_ttt.adaptor import Lora
+from golfzoo_tokenizers.pieces import SentencePiece
 
 
 def straightforward(model, text, windowing, config):
@@ -98,7 +98,7 @@ def main():
         root = Path(folder)
         build_dataset("bench", lambda: iter(list(stdlib_documents())[:200]), 1024, root, lambda line: None, "", 2)
         text = open_validation(
-            root / "datasets" / "bench", open_tokenizer(root / "tokenizers" / "bench_1024_bpe.model")
+            root / "datasets" / "bench", SentencePiece(None, root / "tokenizers" / "bench_1024_bpe.model", root)
         )
     keep = int(np.searchsorted(text.starts, arguments.tokens))
     text.starts = np.append(text.starts[:keep], text.starts[keep])
