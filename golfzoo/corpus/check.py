@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from golfzoo.engine.data import describe_dataset, open_validation
+from golfzoo.engine.data import describe_dataset, open_validation, outside_vocabulary
 from golfzoo.engine.errors import DataError
 from golfzoo.engine.shards import BOS, HEADER_BYTES, TokenStream, find_shards
 from golfzoo.engine.tokens import BYTE260, Tokenizer, open_tokenizer
@@ -128,10 +128,7 @@ def _count(stream: TokenStream, tokenizer: Tokenizer) -> tuple[int, int, int]:
         left = max(start - 1, 0)
         tokens = stream.read(left, min(start + _CHUNK_TOKENS, len(stream)) - left)
         if tokens.max() >= tokenizer.vocab_size:
-            first = int(np.argmax(tokens >= tokenizer.vocab_size))
-            raise DataError(
-                f"{stream.place(left + first)}: token id {tokens[first]}, and the tokenizer has {tokenizer.vocab_size}"
-            )
+            raise outside_vocabulary(stream, tokenizer.vocab_size)
         documents += int((tokens[start - left :] == BOS).sum())
         num_bytes += int(tokenizer.count_bytes(tokens[:-1], tokens[1:]).sum(dtype=np.int64))
     return len(stream), documents, num_bytes
