@@ -103,7 +103,7 @@ assert torch.equal(torch.compile(model, backend="eager", fullgraph=True)(ids), m
 """
     done = run_bare(bare_site, data_root, tmp_path, "-c", "import sys; sys.path.insert(0, 'source')" + code)
     assert done.returncode == 0, done.stderr
-    assert "    def forward(self, input_ids):" in done.stdout
+    assert "    def forward(self, input_ids, segments=None):" in done.stdout
 
 
 def test_a_traceback_shows_its_source_and_nothing_is_left_behind(packed, bare_site, data_root, tmp_path):
@@ -251,7 +251,7 @@ def test_only_what_the_record_uses_is_packed(tiny_record, zoo):
     modules = shipped_modules(load_record(str(tiny_record), zoo, ("adaptor.use=none", "compressor.use=lzma")))
     plugins = {name.partition(".")[0] for name in modules} - {"golfzoo"}
     libraries = {"golfzoo_layers", "golfzoo_rounding", "golfzoo_storage"}
-    used = {"golfzoo_gpt", "golfzoo_muon", "golfzoo_schedules", "golfzoo_int_per_row", "golfzoo_lzma"}
+    used = {"golfzoo_gpt", "golfzoo_muon", "golfzoo_schedules", "golfzoo_loaders", "golfzoo_int_per_row", "golfzoo_lzma"}
     assert plugins == used | libraries
     assert not [name for name in modules if name.endswith((".averaging", ".standins", ".fit"))]
     assert all(f"{name}.".startswith("golfzoo.engine.") for name in modules if name.startswith("golfzoo."))

@@ -279,7 +279,7 @@ def load(zoo, tiny_record, data):
     return load_
 
 
-PACKED = ["loader.use=documents", "parts.segments={}"]
+PACKED = ["loader.use=documents", "parts.segmented={}"]
 
 
 def noisy(model):
@@ -318,7 +318,7 @@ def test_a_row_of_segments_is_as_each_alone(load, rows):
 def test_without_segments_the_part_changes_nothing(load):
     torch.manual_seed(0)
     ids = torch.randint(2, 384, (2, 64))
-    plain, part = (set_up(*load(*changes), world_of()).model.module for changes in ([], ["parts.segments={}"]))
+    plain, part = (set_up(*load(*changes), world_of()).model.module for changes in ([], ["parts.segmented={}"]))
     part.load_state_dict(plain.state_dict())
     assert torch.equal(plain(ids), part(ids))
     assert not plain.takes_segments
@@ -461,14 +461,14 @@ def test_a_run_trains_resumes_and_packs(golfzoo, tiny_record, tmp_path, name, zo
 
     changes = [*RUN, f"loader.use={name}", "quantizer.use=gptq", "quantizer.keep_numel=512"]
     changes += ["quantizer.hessian_tokens=256", "calibration.use=shuffled"]
-    changes += ["parts.segments={}"] * (name == "documents")
+    changes += ["parts.segmented={}"] * (name == "documents")
     status, output = golfzoo("run", tiny_record, *changes, "--out", tmp_path / "run", "--fresh")
     assert status == 0, output
     assert len(losses(tmp_path / "run")) == 4
     record = load_record(str(tmp_path / "run" / "record.toml"), zoo)
-    modules = {name for name in shipped_modules(record) if "loaders" in name or "segments" in name}
+    modules = {name for name in shipped_modules(record) if "loaders" in name or "segmented" in name}
     expected = {"golfzoo_loaders.shuffled", "golfzoo_loaders.windows"}
     if name == "documents":
-        expected |= {"golfzoo_loaders.documents", "golfzoo_gpt_parts.segments"}
+        expected |= {"golfzoo_loaders.documents", "golfzoo_gpt_parts.segmented"}
     assert modules == expected
     assert set(unpack_code(pack_code(record))[1]) >= expected

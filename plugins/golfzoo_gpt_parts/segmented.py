@@ -10,17 +10,17 @@ from torch import Tensor, nn
 from golfzoo.engine import RunError
 
 if TYPE_CHECKING:
-    from golfzoo_gpt_parts import SegmentsConfig
+    from golfzoo_gpt_parts import SegmentedConfig
 
 
-class Segments(nn.Module):
+class Segmented(nn.Module):
     """Attention within the segments of a packed row. On CUDA, in half precision, by the flash kernel for sequences of
     many lengths (Dao, arXiv 2307.08691), elsewhere under a mask. Where there are no segments it changes nothing.
     From 2026-04-10_VarLenAttn of openai/parameter-golf on."""
 
     starts_off = True
 
-    def __init__(self, config: SegmentsConfig, shape: Any) -> None:
+    def __init__(self, config: SegmentedConfig, shape: Any) -> None:
         super().__init__()
         self.longest = config.longest
         self.kernel, self.causal = flash_kernel()
@@ -40,7 +40,7 @@ class Segments(nn.Module):
         if self not in ctx.shared and not torch.compiler.is_compiling():  # a graph must not wait for a number
             longest = int(ctx.segments.diff().max())
             if longest > self.longest:
-                raise RunError(f"the part segments: the loader has one of {longest}, and `longest` is {self.longest}")
+                raise RunError(f"the part segmented: the loader has a segment of {longest}, and `longest` is {self.longest}")
             ctx.shared[self] = ctx.segments
         repeats = q.shape[1] // k.shape[1]
         laid = (each.transpose(1, 2).flatten(0, 1) for each in (q, *(x.repeat_interleave(repeats, 1) for x in (k, v))))
