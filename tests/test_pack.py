@@ -251,7 +251,14 @@ def test_only_what_the_record_uses_is_packed(tiny_record, zoo):
     modules = shipped_modules(load_record(str(tiny_record), zoo, ("adaptor.use=none", "compressor.use=lzma")))
     plugins = {name.partition(".")[0] for name in modules} - {"golfzoo"}
     libraries = {"golfzoo_layers", "golfzoo_rounding", "golfzoo_storage"}
-    used = {"golfzoo_gpt", "golfzoo_muon", "golfzoo_schedules", "golfzoo_loaders", "golfzoo_int_per_row", "golfzoo_lzma"}
+    used = {
+        "golfzoo_gpt",
+        "golfzoo_muon",
+        "golfzoo_schedules",
+        "golfzoo_loaders",
+        "golfzoo_int_per_row",
+        "golfzoo_lzma",
+    }
     assert plugins == used | libraries
     assert not [name for name in modules if name.endswith((".averaging", ".standins", ".fit"))]
     assert all(f"{name}.".startswith("golfzoo.engine.") for name in modules if name.startswith("golfzoo."))

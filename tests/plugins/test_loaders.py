@@ -3,6 +3,9 @@
 import itertools
 import json
 import math
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,6 +20,8 @@ from golfzoo.engine.errors import RunError
 from golfzoo.engine.setup import set_up, set_up_training
 from golfzoo.engine.shards import TokenStream, write_shard
 from golfzoo.record import load_record
+from golfzoo.running.fingerprints import Fingerprints
+from golfzoo.shipping.code import pack_code, shipped_modules
 from golfzoo.testing import check_plugin
 from golfzoo_loaders.coprime import Coprime
 from golfzoo_loaders.documents import Documents
@@ -455,20 +460,78 @@ def test_a_stranger_s_loader_is_tried_before_training(install, golfzoo, tiny_rec
         assert not losses(tmp_path / "run")
 
 
-@pytest.mark.parametrize("name", ["shuffled", "documents"])
-def test_a_run_trains_resumes_and_packs(golfzoo, tiny_record, tmp_path, name, zoo):
-    from golfzoo.shipping.code import pack_code, shipped_modules, unpack_code
+GOLDEN = ["quantizer.use=gptq", "quantizer.keep_numel=512", "quantizer.hessian_tokens=256", "calibration.use=shuffled"]
 
-    changes = [*RUN, f"loader.use={name}", "quantizer.use=gptq", "quantizer.keep_numel=512"]
-    changes += ["quantizer.hessian_tokens=256", "calibration.use=shuffled"]
-    changes += ["parts.segmented={}"] * (name == "documents")
-    status, output = golfzoo("run", tiny_record, *changes, "--out", tmp_path / "run", "--fresh")
+
+def changes_of(name):
+    return [*RUN, *GOLDEN, f"loader.use={name}", *["parts.segmented={}"] * (name == "documents")]
+
+
+@pytest.mark.parametrize("name", ["shuffled", "documents", pytest.param("coprime", marks=pytest.mark.slow)])
+def test_a_run_that_is_interrupted_comes_to_the_same_bits(golfzoo, tiny_record, tmp_path, monkeypatch, name, zoo):
+    from golfzoo.running.kept_stages import KeptStages
+
+    arguments = [tiny_record, *changes_of(name), "--fresh", "--out"]
+    status, output = golfzoo("run", *arguments, tmp_path / "whole")
     assert status == 0, output
-    assert len(losses(tmp_path / "run")) == 4
+    assert len(losses(tmp_path / "whole")) == 4
+    asked = []
+    with monkeypatch.context() as patch:
+        patch.setattr(KeptStages, "stop_signal", lambda _: 15 * (asked.append(0) or len(asked) == 2))
+        assert golfzoo("run", *arguments, tmp_path / "halves")[0] == 143
+    assert golfzoo("run", "--resume", tmp_path / "halves")[0] == 0
+    results = [json.loads((tmp_path / each / "result.json").read_text()) for each in ("whole", "halves")]
+    assert results[0]["model_sha256"] == results[1]["model_sha256"]
+    assert losses(tmp_path / "whole") == losses(tmp_path / "halves")
+    record = load_record(str(tmp_path / "whole" / "record.toml"), zoo)
+    shipped = {each for each in shipped_modules(record) if "loaders" in each or "segmented" in each}
+    expected = {"golfzoo_loaders.windows", "golfzoo_loaders.shuffled", f"golfzoo_loaders.{name}"}
+    assert shipped == expected | ({"golfzoo_gpt_parts.segmented"} if name == "documents" else set())
+
+
+def test_what_depends_on_a_loader_is_computed_anew(tiny_record, zoo):
+    """The loader's name and source count for training and calibration, those of [calibration] from there on."""
+    dataset = {"train": {}, "val": {}, "tokenizer": {}}
+
+    def prints(*changes):
+        record = load_record(str(tiny_record), zoo, ("quantizer.use=gptq", *changes))
+        fingerprints = Fingerprints(record, dataset, "cpu", 1)
+        found = {stage: fingerprints.of(stage) for stage in ("train", "calibrate", "quantize", "eval")}
+        sources = {stage: {path.name for path in paths} for stage, paths in fingerprints.sources.items()}
+        return found, sources
+
+    plain, sources = prints()
+    assert "sequential.py" in sources["train"] & sources["calibrate"]
+    assert "sequential.py" not in sources["eval"]
+    other, sources = prints("loader.use=coprime")
+    assert {stage for stage in plain if plain[stage] != other[stage]} == {"train", "calibrate", "quantize"}
+    assert {"coprime.py", "windows.py"} <= sources["train"] & sources["calibrate"]
+    other, sources = prints("calibration.use=drawn")
+    assert {stage for stage in plain if plain[stage] != other[stage]} == {"calibrate", "quantize"}
+    assert "drawn.py" in sources["calibrate"] - sources["train"]
+
+
+def outside(data_root, folder, *arguments):
+    environment = {**os.environ, "GOLFZOO_DATA": str(data_root), "OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, *map(str, arguments)], cwd=folder, env=environment, capture_output=True,
+                          text=True, timeout=300)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_two_processes_and_a_packed_run(data, tiny_record, tmp_path, golfzoo, zoo):
+    """Packed, the same score; on two processes that of this many, and too few shards in one line."""
+    assert golfzoo("run", tiny_record, *changes_of("documents"), "--fresh", "--out", tmp_path / "run")[0] == 0
     record = load_record(str(tmp_path / "run" / "record.toml"), zoo)
-    modules = {name for name in shipped_modules(record) if "loaders" in name or "segmented" in name}
-    expected = {"golfzoo_loaders.shuffled", "golfzoo_loaders.windows"}
-    if name == "documents":
-        expected |= {"golfzoo_loaders.documents", "golfzoo_gpt_parts.segmented"}
-    assert modules == expected
-    assert set(unpack_code(pack_code(record))[1]) >= expected
+    (tmp_path / "train_gpt.py").write_bytes(pack_code(record))
+    done = outside(data, tmp_path, "train_gpt.py")
+    assert done.returncode == 0, done.stderr
+    results = [json.loads((tmp_path / each / "result.json").read_text()) for each in ("run", "retrained")]
+    assert results[0]["model_sha256"] == results[1]["model_sha256"]
+    pair = ["-m", "golfzoo", "run", tiny_record, *RUN, "--nproc", "2", "--fresh", "--out"]
+    done = outside(data, tmp_path, *pair, "pair", "loader.use=documents", "parts.segmented={}")
+    assert done.returncode == 0, done.stderr
+    assert len(losses(tmp_path / "pair")) == 4
+    done = outside(data, tmp_path, *pair, "few", "loader.use=shuffled")
+    assert done.returncode == 1
+    assert "[loader] shuffled: 1 training shards for 2 processes" in done.stderr + done.stdout
+    assert not losses(tmp_path / "few")
