@@ -40,7 +40,9 @@ class Segmented(nn.Module):
         if self not in ctx.shared and not torch.compiler.is_compiling():  # a graph must not wait for a number
             longest = int(ctx.segments.diff().max())
             if longest > self.longest:
-                raise RunError(f"the part segmented: the loader has a segment of {longest}, and `longest` is {self.longest}")
+                raise RunError(
+                    f"the part segmented: the loader has a segment of {longest}, and `longest` is {self.longest}"
+                )
             ctx.shared[self] = ctx.segments
         repeats = q.shape[1] // k.shape[1]
         laid = (each.transpose(1, 2).flatten(0, 1) for each in (q, *(x.repeat_interleave(repeats, 1) for x in (k, v))))
