@@ -57,6 +57,8 @@ def golfzoo_architectures() -> list[Component]:
                                      target, (batch, time)
     phases, enter_phase(n)           optional: fractions of training at which it changes, rising, and what brings it to
                                      phase n, from 0. As built it is in its last phase; it is warmed up in each
+    takes_segments                   optional: True where forward and training_loss take `segments` as a further
+                                     argument; so it is without this where one is named so
     whole_windows                    optional: True where logits depend on how many tokens the window has; it is then
                                      given windows of their full width, filled up at the end
 
@@ -94,6 +96,34 @@ def golfzoo_schedules() -> list[Component]:
                                      by}, and so for any other NAME of which groups carry "base_NAME". `fraction` of
                                      training is through, from 0 to 1: of the steps, or of the seconds where they are
                                      capped; `elapsed` seconds; `train` is the record's [train]
+    """
+
+
+@hookspec
+def golfzoo_loaders() -> list[Component]:
+    """Loaders; sequential where a record names none. Target: `(config, stream, train, world) -> object` with
+
+    batch(index)                     what this process trains on in its micro-step `index`, counted from 0: a tuple of
+                                     inputs and targets, int64 on the CPU, both (rows, time), of
+                                     [train].micro_batch_tokens; and, for packed rows, segments: int32, where each
+                                     begins in the rows laid end to end, from 0 on, then the number of tokens, as often
+                                     as is wanted. Models attend within them in training. A pure function of the index:
+                                     training may be resumed anywhere
+
+    `stream` has `shards`, a list of (tokens,) uint16 arrays, `paths`, their files, and `read(start, count)` from all of
+    them as one stream that starts over at its end. `train` is the record's [train]; `world` has `rank` and `size`. The
+    engine reads one batch ahead in a thread, and moves it to the device.
+    """
+
+
+@hookspec
+def golfzoo_calibrations() -> list[Component]:
+    """What a quantizer's statistics are taken from; where a record names none, batches of training, drawn by the seed.
+    Target: `(config, stream, train, world, model) -> object`, as a loader's, with
+
+    batch(index)                     as of a loader, of any shape; asked for from 0 on, once the model is trained. It
+                                     may have written the text: `model` maps ids (batch, time) to logits, on
+                                     world.device, as it is scored
     """
 
 

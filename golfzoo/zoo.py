@@ -16,7 +16,7 @@ from golfzoo.engine.kinds import KINDS, Kind
 from golfzoo.errors import PluginError
 
 ENTRY_POINT_GROUP = "golfzoo"
-HOOKS = {kind.hook: kind.name for kind in KINDS.values()}
+HOOKS = {f"golfzoo_{kind}s": kind for kind in KINDS}
 
 
 def label_of(kind: Kind) -> str:

@@ -103,7 +103,7 @@ assert torch.equal(torch.compile(model, backend="eager", fullgraph=True)(ids), m
 """
     done = run_bare(bare_site, data_root, tmp_path, "-c", "import sys; sys.path.insert(0, 'source')" + code)
     assert done.returncode == 0, done.stderr
-    assert "    def forward(self, input_ids):" in done.stdout
+    assert "    def forward(self, input_ids, segments=None):" in done.stdout
 
 
 def test_a_traceback_shows_its_source_and_nothing_is_left_behind(packed, bare_site, data_root, tmp_path):
@@ -256,6 +256,7 @@ def test_only_what_the_record_uses_is_packed(tiny_record, zoo):
         "golfzoo_muon",
         "golfzoo_schedules",
         "golfzoo_tokenizers",
+        "golfzoo_loaders",
         "golfzoo_int_per_row",
         "golfzoo_lzma",
     }

@@ -200,13 +200,10 @@ def test_the_schedule_without_and_with_a_clock():
     assert lr_multiplier(7, 90.0, clock, **by_part) == pytest.approx(0.5)  # by the clock's part, not by steps
 
 
-def test_processes_share_the_stream_as_micro_steps_do(small):
-    plan = small.plan.train
-    whole = TrainingText(small.folder, small.tokenizer, plan, ALONE)
-    pair = [
-        TrainingText(small.folder, small.tokenizer, plan, dataclasses.replace(ALONE, rank=rank, size=2))
-        for rank in (0, 1)
-    ]
+def test_processes_share_the_stream_as_micro_steps_do(small, data):
+    setup = make(small)
+    whole = TrainingText(setup)
+    pair = [TrainingText(setup._replace(world=dataclasses.replace(ALONE, rank=rank, size=2))) for rank in (0, 1)]
     for index in range(5):
         for rank in (0, 1):
             expected, got = whole.batch(2 * index + rank), pair[rank].batch(index)

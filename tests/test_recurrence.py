@@ -9,12 +9,12 @@ import torch
 import oracle
 import zoo_oracle_later as later
 from conftest import open_tokenizer
-from golfzoo.engine.batches import TrainingText
 from golfzoo.engine.clock import Clock
 from golfzoo.engine.components import namespace
 from golfzoo.engine.data import open_validation
 from golfzoo.engine.distributed import World
 from golfzoo.engine.setup import Setup, make_model, set_up_training
+from golfzoo.engine.shards import TokenStream
 from golfzoo.engine.store import Store
 from golfzoo.engine.train import train
 from golfzoo.record import load_record
@@ -141,7 +141,7 @@ def test_losses_and_averages_of_training(load, case, data_root, monkeypatch):
     setup, events = Setup(plan, components, ALONE, tokenizer, text, model), []
     state = renamed(model.module.state_dict())
     result = train(setup, set_up_training(setup), Store(None), Clock(ALONE, events.append))
-    stream = TrainingText(data_root / "datasets" / "tiny", tokenizer, plan.train, ALONE).stream
+    stream = TokenStream(data_root / "datasets" / "tiny", "train")
     expected = later.train(
         state, settings_of(case), {**training, "momentum_warmup_steps": 6, "warmdown_frac": 0.6, "ema_decay": 0.9,
                                    "grad_clip_norm": 0.3},

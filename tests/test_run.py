@@ -87,6 +87,7 @@ def test_the_folder_of_a_run(tiny_run):
         "gpt",
         "muon",
         "warmdown",
+        "sequential",
         "int8",
         "zlib",
         "lora",

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from golfzoo.engine.data import outside_vocabulary
 from golfzoo.engine.errors import DataError
 from golfzoo.engine.shards import TokenStream, find_shards, open_shard, write_shard
 from oracle import shard_tokens
@@ -90,5 +91,5 @@ def test_the_stream_runs_over_shards_and_starts_over(tmp_path):
     for start in range(20):
         for count in (1, 2, 5, 8, 19):
             assert stream.read(start, count).tolist() == endless[start : start + count].tolist()
-    assert stream.place(3) == f"{tmp_path / 'x_train_000001.bin'}: byte 1024"
-    assert stream.place(8 + 5) == f"{tmp_path / 'x_train_000002.bin'}: byte 1026"
+    assert str(outside_vocabulary(stream, 3)).startswith(f"{tmp_path / 'x_train_000001.bin'}: byte 1024: token id 3,")
+    assert str(outside_vocabulary(stream, 5)).startswith(f"{tmp_path / 'x_train_000002.bin'}: byte 1026: token id 5,")

@@ -36,7 +36,7 @@ def test_shipped_plugins_are_found_through_entry_points():
         (kind.name, component.name, face.parent.name.removeprefix("golfzoo_"))
         for face in PLUGINS.glob("*/__init__.py")
         for kind in KINDS.values()
-        for component in getattr(importlib.import_module(face.parent.name), kind.hook, list)()
+        for component in getattr(importlib.import_module(face.parent.name), f"golfzoo_{kind.name}s", list)()
     }
     shipped = {key: entry for key, entry in zoo.entries.items() if entry.distribution == "golfzoo"}
     assert {(*key, entry.plugin) for key, entry in shipped.items()} == registered

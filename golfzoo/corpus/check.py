@@ -11,7 +11,7 @@ import numpy as np
 
 from golfzoo.corpus.counting import check_counts, side_files
 from golfzoo.corpus.tokenizers import find_tokenizer, opener
-from golfzoo.engine.data import describe_dataset, open_validation
+from golfzoo.engine.data import describe_dataset, open_validation, outside_vocabulary
 from golfzoo.engine.errors import DataError
 from golfzoo.engine.shards import BOS, HEADER_BYTES, TokenStream, find_shards
 from golfzoo.errors import UsageError
@@ -138,10 +138,7 @@ def _count(stream: TokenStream, tokenizer: Any) -> tuple[int, int, int]:
         if left + len(tokens) < len(stream) and len(begins) and begins[-1] > 1:
             tokens = tokens[: begins[-1] + 1]  # to the start of a document, which the next piece then goes on from
         if tokens.max() >= tokenizer.vocab_size:
-            first = int(np.argmax(tokens >= tokenizer.vocab_size))
-            raise DataError(
-                f"{stream.place(left + first)}: token id {tokens[first]}, and the tokenizer has {tokenizer.vocab_size}"
-            )
+            raise outside_vocabulary(stream, tokenizer.vocab_size)
         documents += int((tokens[start - left :] == BOS).sum())
         num_bytes += int(tokenizer.target_bytes(tokens).sum(dtype=np.int64))
         start = left + len(tokens)

@@ -11,7 +11,7 @@ output, one of each per token:
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -38,36 +38,58 @@ def collect(setup: Setup, training: Training, weights: Tensors, clock: Clock) ->
     """What the quantizer needs to know of the trained weights; on the training clock."""
     with clock.stage("calibrate"):
         load_weights(setup.model.module, weights, "the trained weights")
-        needs, seed = needs_of(setup.components.quantizer), setup.plan.train.seed
-        statistics = calibrate(setup.model.module, needs, training.batches, seed, setup.world)
+        statistics = calibrate_by(setup, training, needs_of(setup.components.quantizer))
     clock.seconds["train"] += clock.seconds["calibrate"]
     return StageResult(statistics, {})
 
 
-def calibrate(model: nn.Module, needs: dict[str, int], batches: TrainingText, seed: int, world: World) -> Tensors:
+def calibrate_by(setup: Setup, training: Training, needs: dict[str, int]) -> Tensors:
+    """By text as in training, or from the first batches that the record's [calibration] has. These are made before
+    anything listens to the model: it may write them itself."""
+    module, seed, world = setup.model.module, setup.plan.train.seed, setup.world
+    if not setup.components.calibration:
+        return calibrate(module, needs, training.batches, seed, world)
+    check_needs(needs)
+    made: list[list[Tensor]] = []
+    with frozen(module):
+        text = TrainingText(setup, "calibration", model=module)
+        while world.size * sum(batch[0].numel() for batch in made) < max(needs.values()):
+            made.append(text.read(len(made)))
+    return calibrate(module, needs, made, seed, world)
+
+
+def calibrate(
+    model: nn.Module, needs: dict[str, int], batches: TrainingText | list[list[Tensor]], seed: int, world: World
+) -> Tensors:
     """The statistics, on the CPU in float32, the same on every process. `needs` has "hessian", "fisher" or both, and
-    over how many tokens; the batches are drawn by the seed."""
+    over how many tokens. A list's batches are gone through from the first on; others are drawn by the seed."""
     check_needs(needs)
     generator = torch.Generator(world.device).manual_seed(seed)
-    num_batches = max(1, len(batches.stream) // ((batches.tokens + 1) * world.size))
-    drawn = torch.randperm(num_batches, generator=torch.Generator().manual_seed(seed)).tolist()
     collected: Tensors = {}
     with frozen(model):
         for kind, num_tokens in sorted(needs.items()):
-            chosen = [drawn[i % num_batches] for i in range(math.ceil(num_tokens / (batches.tokens * world.size)))]
-            sums: Tensors = {}
+            seen, sums = 0, dict[str, Tensor]()
             with _listening(model, sums, kind):
-                for index in chosen:
-                    inputs, _ = batches.batch(index)
+                for inputs, _, *segments in batches if isinstance(batches, list) else _draw(batches, seed, world):
+                    given = [tensor.to(world.device) for tensor in (inputs, *segments)]
                     if kind == "hessian":
                         with torch.no_grad(), world.autocast():
-                            model(inputs)
+                            model(*given)
                     else:
-                        _backward_from_own_labels(model, inputs, generator, world)
-            seen = len(chosen) * batches.tokens * world.size
+                        _backward_from_own_labels(model, given, generator, world)
+                    seen += inputs.numel() * world.size
+                    if seen >= num_tokens:
+                        break
             for name, total in sums.items():
                 collected[name] = torch.from_numpy(world.sum(total.cpu().numpy())) / seen
     return collected
+
+
+def _draw(batches: TrainingText, seed: int, world: World) -> Iterator[list[Tensor]]:
+    """Batches of training in an order that the seed draws, again and again."""
+    num_batches = max(1, len(batches.stream) // ((batches.tokens + 1) * world.size))
+    drawn = torch.randperm(num_batches, generator=torch.Generator().manual_seed(seed)).tolist()
+    yield from map(batches.batch, itertools.cycle(drawn))
 
 
 def check_needs(needs: dict[str, int]) -> None:
@@ -75,10 +97,10 @@ def check_needs(needs: dict[str, int]) -> None:
         raise RunError(f"the quantizer needs {unknown[0]!r}, and calibration gives only {' and '.join(STATISTICS)}")
 
 
-def _backward_from_own_labels(model: nn.Module, inputs: Tensor, generator: torch.Generator, world: World) -> None:
+def _backward_from_own_labels(model: nn.Module, given: list[Tensor], generator: torch.Generator, world: World) -> None:
     """Labels are drawn independently, so the gradients of different tokens' losses add up like their squares."""
     with torch.enable_grad(), world.autocast():
-        logits = model(inputs).float().flatten(0, 1)
+        logits = model(*given).float().flatten(0, 1)
     labels = torch.multinomial(logits.detach().softmax(dim=-1), 1, generator=generator).squeeze(1)
     nn.functional.cross_entropy(logits, labels, reduction="sum").backward()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from golfzoo.engine.errors import DataError
-from golfzoo.engine.shards import BOS, TokenStream
+from golfzoo.engine.shards import BOS, HEADER_BYTES, TokenStream
 
 if TYPE_CHECKING:
     from golfzoo.engine.protocols import Components, Plan, Tokenizer
@@ -63,7 +63,7 @@ def open_validation(folder: Path, tokenizer: Tokenizer) -> ValidationText:
     if len(tokens) < 2:
         raise DataError(f"{folder}: {len(tokens)} validation tokens; there is nothing to predict")
     if tokens.max() >= tokenizer.vocab_size:
-        raise outside_vocabulary(stream, 0, tokens, tokenizer.vocab_size)
+        raise outside_vocabulary(stream, tokenizer.vocab_size)
     text = ValidationText(tokens, tokenizer)
     if text.total_bytes == 0:
         raise DataError(f"{folder}: the validation text counts 0 bytes under the record's tokenizer")
@@ -90,9 +90,12 @@ def describe_dataset(folder: Path) -> dict[str, Any]:
     return description
 
 
-def outside_vocabulary(stream: TokenStream, start: int, tokens: np.ndarray, vocab_size: int) -> DataError:
-    first = int(np.argmax(tokens >= vocab_size))
-    return DataError(
-        f"{stream.place(start + first)}: token id {tokens[first]}, and the tokenizer has only {vocab_size}; "
-        "the dataset belongs to another tokenizer, or the shard is damaged"
-    )
+def outside_vocabulary(stream: TokenStream, vocab_size: int) -> DataError:
+    """Says where the first token lies that the tokenizer has not."""
+    for path, shard in zip(stream.paths, stream.shards, strict=True):
+        for first in np.flatnonzero(shard >= vocab_size)[:1]:
+            return DataError(
+                f"{path}: byte {HEADER_BYTES + 2 * first}: token id {shard[first]}, and the tokenizer has "
+                f"{vocab_size}; the dataset belongs to another tokenizer, or the shard is damaged"
+            )
+    return DataError(f"a token id that is in no shard, and the tokenizer has {vocab_size}")

@@ -28,10 +28,6 @@ class Kind:
     through: str = ""
 
     @property
-    def hook(self) -> str:
-        return f"golfzoo_{self.name}s"
-
-    @property
     def table(self) -> str:
         """The key of a record that names it."""
         return f"{self.name}s" if self.named or self.listed else self.name
@@ -46,8 +42,10 @@ KINDS = {
         Kind("part", _MODEL, optional=True, late=True, named=True),
         Kind("optimizer", ("train",), late=True),
         Kind("schedule", ("train",), default="warmdown"),
+        Kind("loader", ("train", "calibrate"), default="sequential", late=True),
         Kind("averager", ("train",), optional=True, through="golfzoo.engine.averaging:Averaging"),
         Kind("qat", ("train",), optional=True, through="golfzoo.engine.standins:StandIns"),
+        Kind("calibration", ("calibrate",), optional=True, late=True),
         Kind("quantizer", ("quantize", "fit", "compress")),
         Kind("compressor", ("fit", "compress")),
         Kind("adaptor", ("eval",), optional=True),

@@ -73,9 +73,9 @@ class Scorer(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, input_ids: Tensor, target_ids: Tensor) -> Tensor:
-        """Ids, both (batch, time) -> (batch, time) nats."""
-        logits = self.model(input_ids)
+    def forward(self, input_ids: Tensor, target_ids: Tensor, *segments: Tensor) -> Tensor:
+        """Ids, both (batch, time) -> (batch, time) nats. `segments`: none, or one tensor, which only training has."""
+        logits = self.model(input_ids, *segments)
         if type(logits) is not Tensor:  # a subclass could answer for itself what its loss is
             raise RunError(f"the model returned {type(logits).__name__}, and not plain logits")
         return nats(logits, target_ids)
@@ -84,10 +84,10 @@ class Scorer(nn.Module):
 class Objective(Scorer):
     """The same for training: by the architecture's own `training_loss`, where it has one."""
 
-    def forward(self, input_ids: Tensor, target_ids: Tensor) -> Tensor:
+    def forward(self, input_ids: Tensor, target_ids: Tensor, *segments: Tensor) -> Tensor:
         if hasattr(self.model, "training_loss"):
-            return self.model.training_loss(input_ids, target_ids)
-        return super().forward(input_ids, target_ids)
+            return self.model.training_loss(input_ids, target_ids, *segments)
+        return super().forward(input_ids, target_ids, *segments)
 
 
 def is_compiled(train: TrainTable, world: World) -> bool:

@@ -45,6 +45,10 @@ class Windowing(Protocol):
     batch_sequences: int
 
 
+Batch = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor | None]
+"""Inputs and targets, both (rows, time) int64, and segments, int32: hookspecs.py, loaders."""
+
+
 class Components(Protocol):
     """What components.bind returns. A kind that the record has none of is None."""
 
@@ -53,8 +57,10 @@ class Components(Protocol):
     parts: dict[str, Callable[..., nn.Module]]
     optimizer: Callable[..., list[torch.optim.Optimizer]]
     schedule: Schedule
+    loader: Callable[..., Loader]
     averager: Averaging | None
     qat: StandIns | None
+    calibration: Callable[..., Loader] | None
     quantizer: Quantizer
     compressor: Compressor | Coder
     adaptor: Adaptor | None
@@ -72,7 +78,7 @@ class Tokenizer(Protocol):
 
 
 class Architecture(nn.Module):
-    """Maps ids (batch, time) int64 to logits (batch, time, vocab_size). Optional: `training_loss`, `whole_windows`."""
+    """Maps ids (batch, time) int64 to logits (batch, time, vocab_size). Optional: hookspecs.py."""
 
     def parameter_roles(self) -> dict[str, str]:
         raise NotImplementedError
@@ -92,6 +98,10 @@ class HasSteps(Protocol):
 
 class Schedule(Protocol):
     def multipliers(self, step: int, fraction: float, elapsed: float, train: TrainTable) -> dict[str, float]: ...
+
+
+class Loader(Protocol):
+    def batch(self, index: int) -> Batch: ...
 
 
 class Averager(Protocol):

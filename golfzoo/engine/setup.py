@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch import nn
 
 from golfzoo.engine.batches import TrainingText
 from golfzoo.engine.components import blaming_component
@@ -80,13 +79,12 @@ def _with_model(
 
 def set_up_training(setup: Setup) -> Training:
     """Open the training text and make the optimizers: right after the model, for they may draw numbers too."""
-    plan, components, world, tokenizer, _, model, _ = setup
+    plan, components, world, _, _, model, _ = setup
     check_batch(plan.train, world.size)
-    batches = TrainingText(data_paths(plan.data)[0], tokenizer, plan.train, world)
+    batches = TrainingText(setup)
     parameters = dict(model.module.named_parameters())
     with blaming_component(components, "optimizer"):
         optimizers = components.optimizer(parameters=parameters, roles=model.roles, process_group=world.group)
-        check_optimizers(model.module, optimizers)
     return Training(batches, optimizers)
 
 
@@ -97,18 +95,3 @@ def check_batch(train: TrainTable, num_processes: int) -> None:
             f"[train].batch_tokens: {train.batch_tokens} cannot be divided over {num_processes} processes of "
             f"micro_batch_tokens = {train.micro_batch_tokens}; make it a multiple of {step}"
         )
-
-
-def check_optimizers(model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> None:
-    """Every parameter is trained by exactly one group, and every group has its base learning rate."""
-    if not isinstance(optimizers, list) or not all(hasattr(optimizer, "param_groups") for optimizer in optimizers):
-        raise RunError(f"the optimizer must return a list of torch.optim.Optimizer, got {type(optimizers).__name__}")
-    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-    if any("base_lr" not in group for group in groups):
-        raise RunError('the optimizer made a group without "base_lr"')
-    trained = [id(parameter) for group in groups for parameter in group["params"]]
-    for name, parameter in model.named_parameters():
-        if trained.count(id(parameter)) != 1:
-            raise RunError(
-                f"the optimizer has {name} in {trained.count(id(parameter))} groups; it belongs in exactly one"
-            )

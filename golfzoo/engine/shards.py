@@ -107,10 +107,3 @@ class TokenStream:
             count -= len(piece)
             position = (position + len(piece)) % len(self)
         return np.concatenate(pieces)
-
-    def place(self, position: int) -> str:
-        """Where a position of the stream lies, for messages: file and byte offset."""
-        position %= len(self)
-        index = int(np.searchsorted(self.ends, position, side="right"))
-        offset = position - int(self.ends[index] - len(self.shards[index]))
-        return f"{self.paths[index]}: byte {HEADER_BYTES + 2 * offset}"

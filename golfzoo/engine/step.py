@@ -38,11 +38,11 @@ def accumulate(objective: Any, batches: TrainingText, step: int, train: TrainTab
     micro_steps = micro_steps_of(train, world)
     total = torch.zeros((), device=world.device)
     for micro_step in range(micro_steps):
-        inputs, targets = batches.batch(step * micro_steps + micro_step)
+        batch = batches.batch(step * micro_steps + micro_step)
         if world.group is not None:  # gradients are exchanged once a step, after the last micro-batch
             objective.require_backward_grad_sync = micro_step == micro_steps - 1
         with world.autocast():
-            loss = objective(inputs, targets).mean() / micro_steps
+            loss = objective(*batch).mean() / micro_steps
         loss.backward()
         total += loss.detach()
     return total

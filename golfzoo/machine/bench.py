@@ -76,7 +76,7 @@ def bench(record: Record, world: World, repeats: int, tokens: int | None, say: S
     memory = peak_memory(world)
 
     peak = max(peak, matmul_peak(world, dtype))  # again: a machine may be busy with something else for a while
-    inputs, targets = training.batches.batch(0)
+    inputs, targets = (tensor.view(-1, plan.train.seq_len) for tensor in training.batches.batch(0)[:2])
     # Last, because its attention takes memory of its own.
     flops = count_flops(Objective(module), inputs[:1], targets[:1], world)
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from golfzoo.corpus.counting import check_counts
 from golfzoo.engine.artifact import check_layout, is_coder, to_bytes
-from golfzoo.engine.calibrate import calibrate, check_needs
+from golfzoo.engine.calibrate import calibrate_by, check_needs
 from golfzoo.engine.components import blaming_component
 from golfzoo.engine.data import data_paths
 from golfzoo.engine.describe import Emit
@@ -19,7 +20,14 @@ from golfzoo.engine.errors import RunError
 from golfzoo.engine.model import frozen, load_weights, on_cpu, relative_error
 from golfzoo.engine.quantize import needs_of
 from golfzoo.running.rehearse_adaptor import rehearse_adaptor
-from golfzoo.running.rehearse_training import rehearse_averager, rehearse_loss, rehearse_qat, rehearse_schedule
+from golfzoo.running.rehearse_training import (
+    check_optimizers,
+    rehearse_averager,
+    rehearse_loader,
+    rehearse_loss,
+    rehearse_qat,
+    rehearse_schedule,
+)
 
 if TYPE_CHECKING:
     from golfzoo.engine.protocols import Tensors
@@ -42,11 +50,17 @@ def rehearse(setup: Setup, training: Training, emit: Emit) -> None:
     if plan.size.fit and not hasattr(components.quantizer, "knob"):
         raise RunError(f"[size].fit needs a quantizer with a knob, and {components.names['quantizer']} has none")
     check_needs(needs_of(components.quantizer))
-    inputs, targets = training.batches.batch(0)
+    if components.calibration and not needs_of(components.quantizer):
+        raise RunError(f"[calibration]: the quantizer {components.names['quantizer']} needs no calibration; remove it")
+    rehearse_loader(setup)
+    batch = training.batches.batch(0)
+    inputs, segments = batch[0].reshape(-1, plan.train.seq_len), batch[2:]
     devices = [world.device] if world.device.type == "cuda" else []
     with torch.random.fork_rng(devices), frozen(model.module) as trained:
         with blaming_component(components, "architecture"):
             check_logits(setup, inputs[:1])
+            if segments:
+                check_segments(setup, batch[0], segments[0])
             if world.device.type == "cuda" and world.bf16 and not runs_by_flash(setup, inputs[:1]):
                 emit({"event": "note", "text": "attention: not by the flash kernel: it cannot do this architecture's"})
             context = inputs[:1].repeat(1, -(-plan.eval.context // inputs.shape[1]))[:, : plan.eval.context]
@@ -54,17 +68,19 @@ def rehearse(setup: Setup, training: Training, emit: Emit) -> None:
         if components.adaptor:
             with blaming_component(components, "adaptor"):
                 rehearse_adaptor(setup, trained)
+        with blaming_component(components, "optimizer"):
+            check_optimizers(model.module, training.optimizers)
         rehearse_schedule(setup, training)
         if components.averager:
             rehearse_averager(setup)
         if components.qat:
             rehearse_qat(setup)
         needs = dict.fromkeys(needs_of(components.quantizer), 1)  # of as few tokens as it can be told from
-        calibration = calibrate(model.module, needs, training.batches, plan.train.seed, world)
+        calibration = calibrate_by(setup, training, needs) if needs else {}
         if world.rank == 0:
             check_quantizer(setup, calibration, emit)
     with torch.random.fork_rng(devices), blaming_component(components, "architecture"):
-        rehearse_loss(setup, inputs[:1], targets[:1], emit)
+        rehearse_loss(setup, batch if segments else [tensor[:1] for tensor in batch], emit)
 
 
 def runs_by_flash(setup: Setup, input_ids: Tensor) -> bool:
@@ -79,13 +95,26 @@ def runs_by_flash(setup: Setup, input_ids: Tensor) -> bool:
     return True
 
 
-def check_logits(setup: Setup, input_ids: Tensor) -> None:
+def check_segments(setup: Setup, input_ids: Tensor, segments: Tensor) -> None:
+    """A loader's segments are for a model that takes them."""
+    module = setup.model.module
+    named = "segments" in inspect.signature(module.forward).parameters
+    if not getattr(module, "takes_segments", named):
+        raise RunError(
+            f"as the record has it, it takes no segments, which [loader] {setup.components.names['loader']} gives; it "
+            "lacks a part that does, or the loader must be another"
+        )
+    check_logits(setup, input_ids, segments)
+
+
+def check_logits(setup: Setup, input_ids: Tensor, *segments: Tensor) -> None:
     """The model maps ids, (batch, time), to logits, (batch, time, vocab_size)."""
     with torch.no_grad(), setup.world.autocast():
         try:
-            logits = setup.model.module(input_ids)
+            logits = setup.model.module(input_ids, *segments)
         except TypeError as error:
-            raise RunError(f"forward(input_ids) -> logits cannot be called: {error}") from error
+            arguments = "input_ids, segments" if segments else "input_ids"
+            raise RunError(f"forward({arguments}) -> logits cannot be called: {error}") from error
     wanted = (*input_ids.shape, setup.tokenizer.vocab_size)
     plain = type(logits) is Tensor  # a subclass could answer for itself what its loss is
     if not plain or tuple(logits.shape) != wanted or not logits.is_floating_point():

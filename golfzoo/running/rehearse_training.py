@@ -7,13 +7,15 @@ import io
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from golfzoo.engine.components import blaming_component
-from golfzoo.engine.errors import RunError
+from golfzoo.engine.data import data_paths
+from golfzoo.engine.errors import DataError, RunError
 from golfzoo.engine.generators import restore_buffers
 from golfzoo.engine.model import Objective, on_cpu
 from golfzoo.engine.schedule import Now, look_up, training_seconds
+from golfzoo.engine.shards import TokenStream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +23,61 @@ if TYPE_CHECKING:
     from golfzoo.engine.describe import Emit
     from golfzoo.engine.protocols import Tensors
     from golfzoo.engine.setup import Setup, Training
+
+
+def check_optimizers(model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> None:
+    """Every parameter is trained by exactly one group, and every group has its base learning rate."""
+    if not isinstance(optimizers, list) or not all(hasattr(optimizer, "param_groups") for optimizer in optimizers):
+        raise RunError(f"the optimizer must return a list of torch.optim.Optimizer, got {type(optimizers).__name__}")
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    if any("base_lr" not in group for group in groups):
+        raise RunError('the optimizer made a group without "base_lr"')
+    trained = [id(parameter) for group in groups for parameter in group["params"]]
+    for name, parameter in model.named_parameters():
+        if trained.count(id(parameter)) != 1:
+            raise RunError(
+                f"the optimizer has {name} in {trained.count(id(parameter))} groups; it belongs in exactly one"
+            )
+
+
+def rehearse_loader(setup: Setup) -> None:
+    """Tries loaders of its own: batches are what training takes, and follow from their index."""
+    plan, components, world, *_ = setup
+    folder = data_paths(plan.data)[0]
+    stream, tokens = TokenStream(folder, "train"), plan.train.micro_batch_tokens
+    if len(stream) < tokens + 1:
+        raise DataError(f"{folder}: {len(stream)} training tokens, fewer than one micro-batch of {tokens} + 1")
+    with blaming_component(components, "loader"):
+        one, other = (components.loader(stream=stream, train=plan.train, world=world) for _ in range(2))
+        first, second = (check_batch_of(one.batch(index), tokens) for index in (0, 1))
+        for index, loader in ((1, other), (0, one), (0, other)):
+            again = check_batch_of(loader.batch(index), tokens)
+            if not all(map(torch.equal, again, second if index else first)) or len(again) != len(first):
+                raise RunError(f"batch({index}) is not always the same: it must follow from the index alone")
+
+
+def check_batch_of(batch: Any, num_tokens: int) -> list[Tensor]:
+    """A loader's batch as it is used, without segments where there are none."""
+    if not isinstance(batch, tuple) or len(batch) not in (2, 3):
+        raise RunError(f"batch must return (inputs, targets) or (inputs, targets, segments), got {_kind_of(batch)}")
+    inputs, targets, *segments = (each for each in batch if each is not None)
+    for name, ids in (("inputs", inputs), ("targets", targets)):
+        if not isinstance(ids, Tensor) or ids.dtype != torch.int64 or ids.device.type != "cpu" or ids.ndim != 2:
+            raise RunError(f"batch: {name} must be (rows, time) int64 on the CPU, got {_kind_of(ids)}")
+        if ids.numel() != num_tokens or ids.shape != inputs.shape:
+            raise RunError(f"batch: {name} must have the {num_tokens} tokens of a micro-batch, got {_kind_of(ids)}")
+        if ids.min() < 0:
+            raise RunError(f"batch: {name} has a token id below 0, {int(ids.min())}")
+    for offsets in segments:
+        if not isinstance(offsets, Tensor) or offsets.dtype != torch.int32 or offsets.ndim != 1:
+            raise RunError(f"batch: segments must be offsets, (number,) int32, got {_kind_of(offsets)}")
+        if offsets[0] != 0 or offsets[-1] != num_tokens or (offsets.diff() < 0).any():
+            raise RunError(f"batch: segments must rise from 0 to the {num_tokens} tokens of a micro-batch")
+    return [inputs, targets, *segments]
+
+
+def _kind_of(value: Any) -> str:
+    return f"{tuple(value.shape)} {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
 
 
 def rehearse_schedule(setup: Setup, training: Training) -> None:
@@ -110,13 +167,13 @@ def kept(state: dict[str, Any]) -> dict[str, Any]:
         ) from None
 
 
-def rehearse_loss(setup: Setup, input_ids: Tensor, target_ids: Tensor, emit: Emit) -> None:
+def rehearse_loss(setup: Setup, batch: list[Tensor], emit: Emit) -> None:
     """In training every target has a loss, and every parameter learns something from it."""
-    module = setup.model.module
+    module, target_ids = setup.model.module, batch[1]
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
     try:
         with setup.world.autocast():
-            loss = Objective(module)(input_ids, target_ids)
+            loss = Objective(module)(*batch)
         check_loss(loss, target_ids)
         parameters = {name: each for name, each in module.named_parameters() if each.requires_grad}
         gradients = torch.autograd.grad(loss.sum(), list(parameters.values()), allow_unused=True)

@@ -15,6 +15,7 @@ from golfzoo.component import Component
 from golfzoo.engine.components import load_target, namespace
 from golfzoo.engine.kinds import KINDS
 from golfzoo.testing.adaptors import check_adaptor
+from golfzoo.testing.loaders import check_calibration, check_loader
 from golfzoo.testing.loggers import check_logger
 from golfzoo.testing.models import check_architecture, check_part
 from golfzoo.testing.packing import check_compressor, check_quantizer
@@ -58,6 +59,8 @@ _CHECKS: dict[str, Callable[[Any, Any], None]] = {
     "architecture": check_architecture,
     "optimizer": check_optimizer,
     "schedule": check_schedule,
+    "loader": check_loader,
+    "calibration": check_calibration,
     "averager": check_averager,
     "qat": check_qat,
     "quantizer": check_quantizer,

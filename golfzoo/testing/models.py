@@ -75,7 +75,9 @@ def check_part(component: Component, target: Any, config: Any, zoo: Zoo) -> None
     _check_it_acts(model, plain, ids)
     torch.compiler.reset()  # it compiles only so many models of one class
     compiled = torch.compile(model, fullgraph=True, backend="eager", dynamic=False)
-    assert torch.allclose(compiled(ids), model(ids), atol=1e-5), "it compiles without graph breaks, and gives the same"
+    for given in ([ids], [ids, *_segments(model, ids)]):
+        same = torch.allclose(compiled(*given), model(*given), atol=1e-5)
+        assert same, "it compiles without graph breaks, and gives the same"
     for (kind, _), entry in zoo.entries.items():
         if kind == "adaptor":
             options, _ = entry.component.config.read(entry.component.small, entry.component.name)
@@ -84,6 +86,14 @@ def check_part(component: Component, target: Any, config: Any, zoo: Zoo) -> None
             if hasattr(adaptor, "learn"):  # attaches to layers
                 model = architecture(vocab_size=VOCAB_SIZE, parts=parts)
                 check_learning(adaptor, model.eval().requires_grad_(False))
+
+
+def _segments(model: Any, ids: Any) -> list[Any]:
+    """What a loader may give beside ids, where the model takes it."""
+    import torch
+
+    takes = getattr(model, "takes_segments", False)
+    return [torch.tensor([0, 5, 40, ids.numel()], dtype=torch.int32)] if takes else []
 
 
 def _check_it_acts(model: Any, plain: Any, ids: Any) -> None:
@@ -96,5 +106,5 @@ def _check_it_acts(model: Any, plain: Any, ids: Any) -> None:
         torch.nn.init.normal_(parameter, std=0.3) if parameter.ndim else parameter.data.add_(0.1)
     if as_built:  # else their shapes may differ as well
         plain.load_state_dict({key: model.state_dict()[key] for key in state})
-        same = torch.allclose(model(ids), plain(ids), atol=1e-6)
+        same = torch.allclose(model(ids, *_segments(model, ids)), plain(ids), atol=1e-6)
         assert not same, "it does something: are its methods named as the architecture's places, and its layers there?"

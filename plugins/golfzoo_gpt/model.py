@@ -15,13 +15,15 @@ These act one after the other, in the record's order. Of the following the last 
                                the part are the fractions of training at which its order changes
     enter(x)                   before a layer and its skip; may make a tuple of streams, of which skips join the first
     join(x, skip, number, model)   how a skip comes back into the stream, the innermost being number 0
+    attend(q, k, v, ctx)       causal attention, (batch, heads, time, head_dim): within ctx.segments where the loader
+                               gives some, and else, as in scoring, over all of `time`
     block(x, block, ctx, parts)   a layer
     leave(x)                   makes one stream of them, behind the last layer
 
 `layers` of a part are those that it acts in, counted from 0; without it, all. It is built with `shape`: vocab_size,
-num_layers, model_dim, num_heads, head_dim, value_dim. `ctx` has `ids`, the tokens, and `shared`, a dict for what is
-computed once a forward pass. Roles go by module: what nn.Linear has is "matrix", nn.Embedding "embedding", all else
-"control".
+num_layers, model_dim, num_heads, head_dim, value_dim. `ctx` has `ids`, the tokens, `segments`, and `shared`, a dict for
+what is computed once a forward pass. Roles go by module: what nn.Linear has is "matrix", nn.Embedding "embedding", all
+else "control".
 """
 
 from __future__ import annotations
@@ -46,8 +48,9 @@ Places = Mapping[str, list[Any]]
 
 
 class Context:
-    """What all places of a forward pass have in common: `ids`, `x0`, `rope`, and `shared`."""
+    """What all places of a forward pass have in common: `ids`, `segments`, `x0`, `rope`, and `shared`."""
 
+    segments: Tensor | None
     x0: Tensor
     rope: tuple[Tensor, Tensor]
 
@@ -80,7 +83,10 @@ class Attention(nn.Module):
         q = q * self.q_gain.to(q.dtype)[:, None, None]
         k = rotate(rms_norm(k), *ctx.rope)
         grouped = self.num_kv_heads != self.num_heads
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
+        if parts["attend"]:
+            y = parts["attend"][-1].attend(q, k, v, ctx)
+        else:
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
         for part in parts["attended"]:
             y = part.attended(y, v, x, layer)
         return self.proj(y.transpose(1, 2).reshape(batch, time, dim))
@@ -167,9 +173,10 @@ class GPT(nn.Module):
         self._at("start")
         self.outside = {place: self._acting(place) for place in ("embed", "stream", "join", "leave")}
         self.places = [
-            {place: self._acting(place, layer) for place in ("values", "attended", "enter", "block")}
+            {place: self._acting(place, layer) for place in ("values", "attend", "attended", "enter", "block")}
             for layer in range(config.num_layers)
         ]
+        self.takes_segments = bool(self.places[0]["attend"])
 
     def enter_phase(self, number: int) -> None:
         """From here on in the order that it has in that phase, from 0."""
@@ -187,7 +194,7 @@ class GPT(nn.Module):
 
         return {name: role(name) for name, _ in self.named_parameters()}
 
-    def forward(self, input_ids: Tensor) -> Tensor:
+    def forward(self, input_ids: Tensor, segments: Tensor | None = None) -> Tensor:
         """(batch, time) -> (batch, time, vocab_size)"""
         x = self.tok_emb(input_ids)  # (batch, time, model_dim)
         ctx = Context(input_ids)
@@ -196,7 +203,7 @@ class GPT(nn.Module):
         x = rms_norm(x)
         for part in self.outside["stream"]:
             x = part.stream(x, ctx)
-        ctx.x0, ctx.rope = x, self.rotary(input_ids.shape[1], x.dtype)
+        ctx.x0, ctx.rope, ctx.segments = x, self.rotary(input_ids.shape[1], x.dtype), segments
         order, pushed = self.orders[self.phase]
         skips: list[Tensor] = []
         for number, layer in enumerate(order):

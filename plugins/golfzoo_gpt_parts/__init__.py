@@ -81,6 +81,10 @@ class SmearInputConfig(Config):
     bos: int = option(1, "the token that starts one", ge=0)
 
 
+class SegmentedConfig(Config):
+    longest: int = option(2048, "tokens that no segment is longer than, for the kernel on CUDA", ge=1)
+
+
 @hookimpl
 def golfzoo_parts():
     def part(name, config, target, summary, **small):
@@ -114,6 +118,7 @@ def golfzoo_parts():
         part("out_gate", OutGateConfig, "gates:OutGate", "the same, which starts off"),
         part("dense_gate", DenseGateConfig, "gates:DenseGate", "a gate for each head, from all features"),
         part("smear_input", SmearInputConfig, "smear_input:SmearInput", "adds a token's predecessor, by its features"),
+        part("segmented", SegmentedConfig, "segmented:Segmented", "keeps attention within the loader's segments"),
         part("overtone", OvertoneConfig, "overtone:Overtone", "starts the embedding's spectrum with a power law"),
         part("phased_mix", PhasedMixConfig, "phased_mix:PhasedMix", "starts early layers on the embedding alone"),
     ]  # fmt: skip
