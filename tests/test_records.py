@@ -152,7 +152,7 @@ def in_two(commands):
     for process in both:
         process.start()
     for process in both:
-        process.join(90)
+        process.join(300)
         if process.exitcode is None:
             process.kill()
     return [process.exitcode for process in both]
