@@ -35,7 +35,9 @@ def shrunk(path):
     if tables.get("averager", {}).get("use") == "swa":
         more += ["averager.every=2", "averager.below=0.9"]
     if tables.get("size", {}).get("fit"):
-        more += ["size.fit=false", "quantizer.hessian_tokens=512"]
+        more += ["size.fit=false"]
+    if tables["quantizer"]["use"].startswith("gptq"):
+        more += ["quantizer.hessian_tokens=512"]
     if tables["quantizer"]["use"] == "gptq_trellis":
         more += ["quantizer.fisher_tokens=512"]
     return (path, *SHRINK, *more, "--profile", "cpu")
