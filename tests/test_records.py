@@ -40,6 +40,8 @@ def shrunk(path):
         more += ["quantizer.hessian_tokens=512"]
     if tables["quantizer"]["use"] == "gptq_trellis":
         more += ["quantizer.fisher_tokens=512"]
+    if tables.get("adaptor", {}).get("use") == "sgd":
+        more += ["adaptor.chunk_tokens=512", "adaptor.seq_len=64"]
     return (path, *SHRINK, *more, "--profile", "cpu")
 
 
