@@ -69,6 +69,8 @@ def test_records_lists_names_and_published_scores(golfzoo, tmp_path):
     status, output = golfzoo("records")
     assert status == 0
     assert any(line.split()[:3] == ["baseline", "records/baseline.toml", "1.1928"] for line in output.splitlines())
+    scores = [row["published"] or 9 for row in json.loads(golfzoo("records", "--json")[1])]
+    assert scores == sorted(scores), "the best first, those without one last"
     (tmp_path / "bad.toml").write_text("[record")
     assert "broken: " in golfzoo("records", tmp_path)[1]
     status, output = golfzoo("records", tmp_path / "none")

@@ -26,6 +26,7 @@ NAMES = {
     "parts.gated_skip.gate": "skip_gates",
     "parts.lanes.kept": "lanes.r",
     "parts.lanes.written": "lanes.p",
+    "parts.split_lanes.first_share": "lane_merge",
     "parts.smear_input.weight": "smear.weight",
     "parts.smear_input.strength": "smear.lambda",
 }
@@ -39,6 +40,14 @@ CASES = {
     ),
     "parallel residual": (["parts.parallel_residual={start=4}"], dict(parallel_from=4)),
     "lanes": (["parts.lanes={start=4}"], dict(lanes_from=4)),
+    "split lanes": (
+        ["parts.split_lanes={start=3}", "parts.gated_skip={}", "parts.loop={first=1,last=2,repeats=1}"],
+        dict(split_lanes_from=3, gated_skips=True, loop=(1, 2, 1), loop_at=(0.35,)),
+    ),
+    "split lanes without skips": (
+        ["parts.split_lanes={start=3,skips=false}", "parts.gated_skip={}"],
+        dict(split_lanes_from=3, split_skips=False, gated_skips=True),
+    ),
     "sparse gate": (["parts.sparse_gate={scale=0.5}"], dict(gate="sparse", gate_scale=0.5)),
     "dense gate": (["parts.dense_gate={}"], dict(gate="dense")),
     "output gate": (["parts.out_gate={}"], dict(gate="output")),

@@ -76,7 +76,7 @@ SETTINGS = {
     "xsa_ema": XSA4,
     "partial_rope": PROPE,
     "gptq_lite": GPTQL,
-    "leaky_relu": {**GPTQL, "activation_slope": 0.5},
+    "leaky_relu": {**GPTQL, "activation_slope": 0.5, "init": "v5"},  # LegalT: nothing is scaled either
 }
 LAYERS = {name: 4 if "10" in name or name in ("ten_layers", "overtone", "int5_mlp") else 5 for name in SETTINGS}
 FULL_LAYERS = {**dict.fromkeys(SETTINGS, 9), **dict.fromkeys(("ten_layers", "overtone", "seq2048_qat", "int5_mlp"), 10)}

@@ -9,6 +9,7 @@ Names in a state: zoo_oracle's, and, where the settings ask for them,
     skip_gates           (rows, D)     zeros
     lanes.r              (L, 2)        1.1; lanes.r[layer][lane]
     lanes.p              (L, 2, 2)     ones; lanes.p[layer][0 = attention, 1 = MLP][lane]
+    lane_merge           ()            a half
     smear.weight         (1, window)   zeros
     smear.lambda         (1,)          zero
     gates.attn.<layer>   (H, window), dense: (H, D)
@@ -30,6 +31,8 @@ SETTINGS = {
     "loop_at": (0.5,),  # fractions; the last phase has all the repeats, the one before it one fewer, ..., phase 0 none
     "parallel_from": None,  # one stream: from this layer on attention and MLP read the same x
     "lanes_from": None,  # two lanes from this layer on
+    "split_lanes_from": None,  # SP4096, ParTTT: two lanes that never meet before the end
+    "split_skips": True,  # ParTTT: skips join lane 0; SP4096: they are dropped once the lanes have parted
     "gate": None,  # on attention's output per head: "output" (AOG), "dense" (CaseG, Clip12), "sparse" (Polar on)
     "gate_scale": 1.0,  # of the sparse gate; 9Hp 0.5
     "gate_window": 12,  # what the output, the sparse and the smear gate read: the first so many dims
@@ -160,6 +163,8 @@ def init(settings, seed):
     if settings["lanes_from"] is not None:
         state["lanes.r"] = torch.full((layers, 2), 1.1)
         state["lanes.p"] = torch.ones(layers, 2, 2)
+    if settings["split_lanes_from"] is not None:
+        state["lane_merge"] = torch.tensor(0.5)
     if settings["smear"] == "input":
         state["smear.weight"] = torch.zeros(1, window)
         state["smear.lambda"] = torch.zeros(1)
@@ -258,6 +263,16 @@ def run_lanes(state, settings, layer, lane0, lane1, x0, ids):
     return new0, new1
 
 
+def run_split_lanes(state, settings, layer, lane0, lane1, x0, ids):
+    """lane0, lane1, x0 (batch, T, D) -> the new lanes. Attention reads and writes lane 0, the MLP lane 1."""
+    block = f"blocks.{layer}"
+    mix = state[f"{block}.resid_mix"]
+    mixed = mix[0] * lane0 + mix[1] * x0
+    a = state[f"{block}.attn_scale"] * attention(state, settings, layer, normed(settings, layer, mixed), ids)
+    m = state[f"{block}.mlp_scale"] * zoo_oracle.mlp(state, settings, layer, normed(settings, layer, lane1))
+    return mixed + a, lane1 + m
+
+
 def join(state, settings, row, x, popped):
     """x, popped (batch, T, D) -> x with the skip; row: of skip_weights (and skip_gates), from the hinge outwards."""
     s = state["skip_weights"][row] * popped
@@ -269,30 +284,38 @@ def join(state, settings, row, x, popped):
 def forward(state, settings, ids, phase=None):
     """ids (batch, T) -> logits (batch, T, V), after the softcap. phase: 0 = loop off, None = the last phase."""
     settings = oracle.merged(SETTINGS, settings)
-    if settings["parallel_from"] is not None and settings["lanes_from"] is not None:
-        raise ValueError("parallel residual is in one stream or in two lanes")
+    if sum(settings[key] is not None for key in ("parallel_from", "lanes_from", "split_lanes_from")) > 1:
+        raise ValueError("parallel residual is in one stream or in two lanes, of one kind")
     order, pushes = layer_order(settings, phase)
     start = len(order) + 1 if settings["lanes_from"] is None else settings["lanes_from"]
     x = embed(state, settings, ids)
     x0 = x
     lane1 = None  # before the lanes part; from then on x is lane 0
+    parted = False  # the same of split lanes
     stack = []
     for number, layer in enumerate(order):
         if lane1 is None and layer >= start:
             if number < pushes:
                 raise ValueError("the lanes part in the first half: what would be pushed is not specified")
             lane1 = x
-        if lane1 is not None and layer < start:
+        if lane1 is not None and not parted and layer < start:
             raise ValueError("a layer before the lanes' first follows them: not specified")
         if number >= pushes and stack:
-            x = join(state, settings, number - pushes, x, stack.pop())
-        if lane1 is None:
+            popped = stack.pop()
+            if not parted or settings["split_skips"]:
+                x = join(state, settings, number - pushes, x, popped)
+        if settings["split_lanes_from"] is not None and layer >= settings["split_lanes_from"]:
+            x, lane1 = run_split_lanes(state, settings, layer, x, lane1 if parted else x, x0, ids)
+            parted = True
+        elif lane1 is None:
             x = run_block(state, settings, layer, x, x0, ids)
         else:
             x, lane1 = run_lanes(state, settings, layer, x, lane1, x0, ids)
         if number < pushes:
             stack.append(x)
-    if lane1 is not None:
+    if parted:
+        x = state["lane_merge"] * x + (1 - state["lane_merge"]) * lane1
+    elif lane1 is not None:
         x = (x + lane1) / 2
     cap = settings["logit_softcap"]
     return cap * torch.tanh(oracle.rms_norm(x) @ state["tok_emb.weight"].T / cap)

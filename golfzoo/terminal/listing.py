@@ -1,6 +1,7 @@
 """Lists for people and machines: components, the options of one, records."""
 
 import json
+import math
 import shutil
 import sys
 from pathlib import Path
@@ -72,8 +73,8 @@ def _check_kind(zoo: Zoo, kind: str) -> None:
 
 
 def records(zoo: Zoo, folder: Path, as_json: bool, sizes: bool = False) -> str:
-    """Name, file, published score and summary of every record in a folder; broken ones say what is wrong. `sizes`: also
-    the bytes of the code that would ship."""
+    """Name, file, published score and summary of every record in a folder, the best score first; those without one come
+    last, and broken ones say what is wrong. `sizes`: also the bytes of the code that would ship."""
     files = sorted(folder.glob("*.toml"))
     if not folder.exists():
         raise UsageError(f"{folder}: no such folder; give one that holds records, as in `golfzoo records DIR`")
@@ -94,6 +95,7 @@ def records(zoo: Zoo, folder: Path, as_json: bool, sizes: bool = False) -> str:
             rows.append(
                 {"name": table["name"], "file": str(file), "published": published, "summary": table["summary"], **code}
             )
+    rows.sort(key=lambda row: row["published"] or math.inf)
     if as_json:
         return json.dumps(rows, indent=1)
 

@@ -62,6 +62,11 @@ class LanesConfig(Config):
     start: int = option(8, "the first layer that has two streams, counted from 0", ge=0)
 
 
+class SplitLanesConfig(Config):
+    start: int = option(7, "the first layer that has two streams, counted from 0", ge=0)
+    skips: bool = option(True, "skips come back into attention's stream; off: from the second such layer on, nowhere")
+
+
 class SparseGateConfig(Config):
     width: int = option(12, "features that the gate sees", ge=1)
     scale: float = option(1.0, "what its scores are multiplied by", gt=0)
@@ -114,6 +119,10 @@ def golfzoo_parts():
             "lets attention and MLP of late layers read the same stream", start=2,
         ),
         part("lanes", LanesConfig, "lanes:Lanes", "two streams in late layers, for attention and MLP", start=2),
+        part(
+            "split_lanes", SplitLanesConfig, "split_lanes:SplitLanes",
+            "two streams in late layers, apart until the end", start=2,
+        ),
         part("sparse_gate", SparseGateConfig, "gates:SparseGate", "a gate for each head, from a few features"),
         part("out_gate", OutGateConfig, "gates:OutGate", "the same, which starts off"),
         part("dense_gate", DenseGateConfig, "gates:DenseGate", "a gate for each head, from all features"),
