@@ -1,8 +1,8 @@
 """A hybrid of gated delta networks and attention: openai/parameter-golf, 2026-04-04_GDN_Hybrid_LongContext, after Olmo
 Hybrid (Merrill et al., 2026). Names of layers are those by which adaptors find them in any model of the zoo.
 
-A recurrence starts with an empty state at the first token of what it is given: of a sequence in training, which may hold
-several documents, and of a window in scoring.
+A recurrence starts with an empty state at the first token of what it is given: of a sequence in training, which may
+hold several documents, and of a window in scoring.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class GatedDeltaHybrid(nn.Module):
         nn.init.normal_(self.tok_emb.weight, std=config.tied_embed_init_std)
 
     def parameter_roles(self) -> dict[str, str]:
-        """A convolution's weight is a matrix of three dimensions, as in the original: none for Muon, and kept as fp16."""
+        """A convolution's weight is a matrix of three dimensions, as in the original: not Muon's, and kept as fp16."""
 
         def role(name: str, parameter: Tensor) -> str:
             if name == "tok_emb.weight":

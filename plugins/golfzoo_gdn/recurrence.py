@@ -5,10 +5,10 @@ by beta towards its value:
 
     S_t = exp(g_t) S_(t-1) + beta_t k_t (v_t - exp(g_t) S_(t-1)^T k_t)^T        o_t = S_t^T q_t
 
-Within a chunk what the tokens write depends on each other by a triangular system (the WY form of section 3.3 there, with
-decays). From chunk to chunk the state goes by a linear map, S -> A S + B; the states before all chunks come of composing
-such maps in pairs, in as many steps as the number of chunks has bits. Composed maps cannot grow where beta is at most
-2: each is a product of decays and of I - beta k k^T, of which none lengthens a vector.
+What the tokens of a chunk write is the solution of a triangular system (the extended WY form of section 3.3 there).
+From chunk to chunk the state goes by a linear map, S -> A S + B; the states before all chunks come of composing such
+maps in pairs, in as many steps as the number of chunks has bits. Composed maps cannot grow where beta is at most 2:
+each is a product of decays and of I - beta k k^T, of which none lengthens a vector.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ CHUNK = 64
 
 
 def gated_delta_rule(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor) -> Tensor:
-    """q and k (batch, heads, time, key_dim), v (batch, heads, time, value_dim), g, the logarithm of the decay, at most 0,
-    and beta (batch, heads, time) -> o, as v. The state before the first token is zero. All have one type, float32 or
-    float64."""
+    """q and k (batch, heads, time, key_dim), v (batch, heads, time, value_dim), g, the logarithm of the decay, at most
+    0, and beta, both (batch, heads, time) -> o, as v. The state before the first token is zero. All have one type,
+    float32 or float64."""
     time = q.shape[2]
     q, k, v, g, beta = (
         chunked(x) for x in (q, k, v, g[..., None], beta[..., None])
