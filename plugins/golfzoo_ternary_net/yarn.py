@@ -18,9 +18,9 @@ class Yarn(nn.Module):
 
     def __init__(self, dims: int, base: float, stretch: float, length: int = 4096) -> None:
         super().__init__()
-        place = torch.arange(0, dims, 2) / dims
-        slower = 1 + ((place - 0.25) / 0.75).clamp(0, 1) * (stretch - 1)
-        self.frequencies = (base**-place / slower).tolist()
+        places = [number / dims for number in range(0, dims, 2)]
+        slower = [1 + max(place - 0.25, 0) / 0.75 * (stretch - 1) for place in places]
+        self.frequencies = [base**-place / by for place, by in zip(places, slower, strict=True)]
         for name, table in zip(("cos", "sin"), self.tables(length, torch.device("cpu")), strict=True):
             self.register_buffer(name, table, persistent=False)
 
