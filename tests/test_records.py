@@ -18,8 +18,9 @@ from pin_records import RECORDS
 from test_pack import bare_site, run_bare  # noqa: F401  (a fixture)
 
 SHRINK = (
-    "data.dataset=tiny", "data.tokenizer=tiny_384_bpe.model", "train.iterations=6", "train.batch_tokens=1024",
-    "train.micro_batch_tokens=1024", "train.seq_len=64", "train.warmup_steps=0", "train.log_every=1",
+    "data.dataset=tiny", "data.tokenizer=tiny_384_bpe.model", "tokenizer.use=sentencepiece", "train.iterations=6",
+    "train.batch_tokens=1024", "train.micro_batch_tokens=1024", "train.seq_len=64", "train.warmup_steps=0",
+    "train.log_every=1",
     "architecture.model_dim=64",
     "architecture.num_heads=4", "architecture.num_kv_heads=2", "quantizer.keep_numel=256", "eval.context=64",
     "eval.stride=64", "eval.batch_sequences=32",
@@ -216,7 +217,7 @@ def test_packed_it_trains_without_golfzoo_to_the_same_bits(path, golfzoo, bare_s
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["gptq_lite", "smear_bigram", "overtone"])
+@pytest.mark.parametrize("name", ["gptq_lite", "smear_bigram", "overtone", "byte_patches", "ternary_unet"])
 def test_with_its_parts_the_step_is_one_graph(name, zoo):
     from torch._dynamo.utils import counters
 
