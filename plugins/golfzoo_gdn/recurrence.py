@@ -26,9 +26,8 @@ def gated_delta_rule(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor) -
     0, and beta, both (batch, heads, time) -> o, as v. The state before the first token is zero. All have one type,
     float32 or float64."""
     time = q.shape[2]
-    q, k, v, g, beta = (
-        chunked(x) for x in (q, k, v, g[..., None], beta[..., None])
-    )  # (batch, heads, chunks, CHUNK, *)
+    # From here on (batch, heads, chunks, CHUNK, *).
+    q, k, v, g, beta = (chunked(x) for x in (q, k, v, g[..., None], beta[..., None]))
     faded = g.cumsum(dim=-2)  # the logarithm of what is left, at a token, of the state before its chunk
     all_faded = faded[..., -1:, :]
     later = torch.ones(CHUNK, CHUNK, dtype=torch.bool, device=q.device).triu(1)
@@ -59,6 +58,7 @@ def states_before(maps: Tensor) -> Tensor:
     if not count:
         return F.pad(maps[..., key_dim:], (0, 0, 0, 0, 0, 1))
     first, second = maps[:, :, ::2], maps[:, :, 1::2]
+    # (A_1 A_0, A_1 B_0 + B_1) for every two of them.
     pairs = second[..., :key_dim] @ first[:, :, : count // 2] + F.pad(second[..., key_dim:], (key_dim, 0))
     even = states_before(pairs)
     odd = first[..., :key_dim] @ even[:, :, : first.shape[2]] + first[..., key_dim:]
