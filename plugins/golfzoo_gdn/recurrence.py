@@ -26,9 +26,8 @@ def gated_delta_rule(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor) -
     0, and beta, both (batch, heads, time) -> o, as v. The state before the first token is zero. All have one type,
     float32 or float64."""
     time = q.shape[2]
-    q, k, v, g, beta = (
-        chunked(x) for x in (q, k, v, g[..., None], beta[..., None])
-    )  # (batch, heads, chunks, CHUNK, *)
+    # From here on (batch, heads, chunks, CHUNK, *).
+    q, k, v, g, beta = (chunked(x) for x in (q, k, v, g[..., None], beta[..., None]))
     faded = g.cumsum(dim=-2)  # the logarithm of what is left, at a token, of the state before its chunk
     all_faded = faded[..., -1:, :]
     later = torch.ones(CHUNK, CHUNK, dtype=torch.bool, device=q.device).triu(1)
@@ -41,7 +40,7 @@ def gated_delta_rule(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor) -
     written, taken = solved.split((v.shape[-1], k.shape[-1]), dim=-1)
     kept = (k * (all_faded - faded).exp()).mT
     carried = all_faded.exp() * torch.eye(k.shape[-1], dtype=k.dtype, device=k.device) - kept @ taken
-    before = states_before(carried[:, :, :-1], (kept @ written)[:, :, :-1])
+    before = states_before(torch.cat((carried, kept @ written), dim=-1)[:, :, :-1])
     written = written - taken @ before
     o = (q * faded.exp()) @ before + (q @ k.mT * left) @ written
     return o.flatten(2, 3)[:, :, :time]
@@ -52,15 +51,16 @@ def chunked(x: Tensor) -> Tensor:
     return F.pad(x, (0, 0, 0, -x.shape[2] % CHUNK)).unflatten(2, (-1, CHUNK))
 
 
-def states_before(maps: Tensor, added: Tensor) -> Tensor:
-    """S_0 = 0, and S_(i+1) = maps_i S_i + added_i: maps (batch, heads, count, key_dim, key_dim), added (batch, heads,
-    count, key_dim, value_dim) -> (batch, heads, count + 1, key_dim, value_dim)."""
-    count = added.shape[2]
+def states_before(maps: Tensor) -> Tensor:
+    """S_0 = 0, and S_(i+1) = A_i S_i + B_i, with A_i and B_i side by side in maps: (batch, heads, count, key_dim,
+    key_dim + value_dim) -> (batch, heads, count + 1, key_dim, value_dim)."""
+    count, key_dim = maps.shape[2:4]
     if not count:
-        return F.pad(added, (0, 0, 0, 0, 0, 1))
-    first, second = slice(0, count - count % 2, 2), slice(1, None, 2)
-    then = maps[:, :, second]
-    even = states_before(then @ maps[:, :, first], then @ added[:, :, first] + added[:, :, second])
-    odd = maps[:, :, ::2] @ even[:, :, : -(-count // 2)] + added[:, :, ::2]
+        return F.pad(maps[..., key_dim:], (0, 0, 0, 0, 0, 1))
+    first, second = maps[:, :, ::2], maps[:, :, 1::2]
+    # (A_1 A_0, A_1 B_0 + B_1) for every two of them.
+    pairs = second[..., :key_dim] @ first[:, :, : count // 2] + F.pad(second[..., key_dim:], (key_dim, 0))
+    even = states_before(pairs)
+    odd = first[..., :key_dim] @ even[:, :, : first.shape[2]] + first[..., key_dim:]
     odd = F.pad(odd, (0, 0, 0, 0, 0, even.shape[2] - odd.shape[2]))
     return torch.stack((even, odd), dim=3).flatten(2, 3)[:, :, : count + 1]
