@@ -51,7 +51,7 @@ def golfzoo_calibrations():
         return Component(kind="calibration", name=name, config=config, target=target, summary=summary, small=small)
 
     return [
-        text("shuffled", ShuffledConfig, "golfzoo_loaders.shuffled:Shuffled", "sequences in a random order"),
+        text("shuffled", ShuffledConfig, "golfzoo_loaders.shuffled:SharedOut", "sequences in a random order"),
         text("coprime", CoprimeConfig, "golfzoo_loaders.coprime:Coprime", "as the loader of that name begins"),
         text(
             "drawn", DrawnConfig, "golfzoo_loaders.drawn:Drawn", "text that the trained model writes itself",

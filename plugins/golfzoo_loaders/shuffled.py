@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import Tensor
 
 from golfzoo.engine import RunError
 from golfzoo_loaders.windows import Windows
@@ -43,3 +45,14 @@ class Shuffled(Windows):
         chosen = int(self.generator.choice(len(self.left), p=self.left / self.left.sum()))
         self.left[chosen] -= 1
         self.positions.append(int(self.starts[chosen][int(self.left[chosen])]))  # from the end
+
+
+class SharedOut(Shuffled):
+    """For calibration: what the first process reads, as in the records, with its batches shared out among all."""
+
+    def __init__(self, config: ShuffledConfig, stream: Any, train: Any, world: Any, model: Any = None) -> None:
+        super().__init__(config, stream, train, SimpleNamespace(rank=0, size=world.size))
+        self.world = world
+
+    def batch(self, index: int) -> tuple[Tensor, Tensor]:
+        return super().batch(index * self.world.size + self.world.rank)

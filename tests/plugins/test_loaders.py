@@ -27,7 +27,7 @@ from golfzoo_loaders.coprime import Coprime
 from golfzoo_loaders.documents import Documents
 from golfzoo_loaders.drawn import Drawn
 from golfzoo_loaders.sequential import Sequential
-from golfzoo_loaders.shuffled import Shuffled
+from golfzoo_loaders.shuffled import SharedOut, Shuffled
 
 SEQ_LEN, MICRO = 16, 64
 TRAIN = SimpleNamespace(seq_len=SEQ_LEN, micro_batch_tokens=MICRO)
@@ -366,6 +366,16 @@ def test_calibration_reads_the_first_batches_of_its_own_text(load, name):
         seen, index = seen + ids.numel(), index + 1
     assert seen == (324 if name == "drawn" else 384)
     assert torch.allclose(got.double(), total / seen, atol=1e-5)
+
+
+def test_processes_share_out_the_calibration_of_the_first(stream):
+    """Specification, section 6: the Hessians' sequences are from rank 0's files only."""
+    read = shuffled(stream.shards, 0, 2)
+    pair = [SharedOut(None, stream, TRAIN, world_of(rank, 2)) for rank in range(2)]
+    for index in range(30):  # its files are through after 21 batches
+        for loader in pair:
+            for got, expected in zip(loader.batch(index), next(read), strict=True):
+                assert np.array_equal(got.numpy(), expected)
 
 
 def test_calibration_without_a_text_of_its_own_takes_training_s_with_segments(load):
