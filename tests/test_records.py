@@ -29,7 +29,7 @@ SMALL = (*SHRINK, "schedule.warmdown_iters=5", "adaptor.use=none", "--profile", 
 STOP_AFTER = 4
 
 
-def shrunk(path):
+def shrunk(path, adapts=True):
     """Arguments that make a record a run of less than a second."""
     tables = tomli.loads(path.read_text())
     more = ["schedule.warmdown_iters=5"]
@@ -41,7 +41,9 @@ def shrunk(path):
         more += ["quantizer.hessian_tokens=512"]
     if tables["quantizer"]["use"] == "gptq_trellis":
         more += ["quantizer.fisher_tokens=512"]
-    if tables.get("adaptor", {}).get("use") == "sgd":
+    if not adapts:
+        more += ["adaptor.use=none"]
+    elif tables.get("adaptor", {}).get("use") == "sgd":
         more += ["adaptor.chunk_tokens=512", "adaptor.seq_len=64"]
     return (path, *SHRINK, *more, "--profile", "cpu")
 
@@ -90,7 +92,7 @@ def interrupted(golfzoo, monkeypatch):
 @pytest.mark.parametrize("path", RECORDS, ids=[path.stem for path in RECORDS])
 def test_it_trains(path, golfzoo, tmp_path, zoo, monkeypatch):
     monkeypatch.setattr("golfzoo.zoo.discover", lambda: zoo)  # a tenth of a second, for every record
-    status, output = golfzoo("run", *shrunk(path), "adaptor.use=none", "--out", tmp_path / "first")
+    status, output = golfzoo("run", *shrunk(path, adapts=False), "--out", tmp_path / "first")
     assert status == 0, output
     result, tables = result_of(tmp_path / "first"), tomli.loads((tmp_path / "first" / "record.toml").read_text())
     used = {component["name"] for component in result["components"]}
@@ -109,7 +111,7 @@ BUT_FOR_ONE = [pytest.param(path.stem, marks=pytest.mark.slow) for path in RECOR
 
 @pytest.mark.parametrize("name", [OFTEN, *BUT_FOR_ONE])
 def test_interrupted_and_resumed_it_ends_with_the_same_bits_and_is_taken_over(name, golfzoo, interrupted, tmp_path):
-    command = ("run", *shrunk(record(name)), "adaptor.use=none", "--out")
+    command = ("run", *shrunk(record(name), adapts=False), "--out")
     status, output = golfzoo(*command, tmp_path / "whole")
     assert status == 0, output
     status, output = interrupted(*command, tmp_path / "halves", "--fresh")
@@ -217,7 +219,10 @@ def test_packed_it_trains_without_golfzoo_to_the_same_bits(path, golfzoo, bare_s
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["gptq_lite", "smear_bigram", "overtone", "byte_patches", "ternary_unet"])
+@pytest.mark.parametrize(
+    "name",
+    ["gptq_lite", "smear_bigram", "overtone", "recurrence_lanes", "nine_settings", "byte_patches", "ternary_unet"],
+)
 def test_with_its_parts_the_step_is_one_graph(name, zoo):
     from torch._dynamo.utils import counters
 
