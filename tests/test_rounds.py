@@ -17,6 +17,7 @@ from golfzoo.engine.evaluate import evaluate
 from golfzoo.engine.ledger import Ledger
 from golfzoo.engine.setup import make_model
 from golfzoo.verify.scene import OrderedLedger
+from golfzoo_gpt_parts.segmented import mask
 from test_recurrence import ALONE, CASES, VOCAB, load, noisy, renamed, settings_of  # noqa: F401  (load is a fixture)
 
 BOS = 1
@@ -46,8 +47,8 @@ def in_double(monkeypatch):
     monkeypatch.setattr("golfzoo.engine.model.nats", nats)
 
 
-def model_of(load, case):  # noqa: F811
-    return noisy(make_model(*load(*CASES[case][0]), VOCAB, ALONE).module, 0.1).double()
+def model_of(load, case, *changes):  # noqa: F811
+    return noisy(make_model(*load(*CASES[case][0], *changes), VOCAB, ALONE).module, 0.1).double()
 
 
 # ---- against the oracle ---------------------------------------------------------------------------------------------
@@ -79,6 +80,8 @@ PHASED = {
     "warm, of 9Hp": ("9Hp", dict(warm_start=True, alpha=6.0, weight_decay=0.5, beta1=0.0), 2, (6, 2), 32),
     "redrawn, of VarLen": ("loop", dict(warm_start=False, alpha=0.0, weight_decay=1.0, beta1=0.0), 2, (0, 1), 32),
     "one phase, in pieces": ("loop", dict(warm_start=False, alpha=0.0, weight_decay=0.5, beta1=0.0), 2, (5, 1), 16),
+    # A gate on the embedding sees what comes before a piece.
+    "packed, in pieces": ("9Hp", dict(warm_start=True, alpha=6.0, weight_decay=0.5, beta1=0.0), 2, (6, 2), 16),
     "two phases due": ("gated skips", dict(warm_start=True, alpha=2.0, weight_decay=0.5, beta1=0.0), 3, (6, 3), 32),
 }
 
@@ -88,7 +91,8 @@ def test_phased_lora_is_the_records(name, load, in_double):  # noqa: F811
     from golfzoo_lora_ttt.phased import PhasedLora
 
     case, options, lanes, (prefix, parts), piece = PHASED[name]
-    model, text, rank = model_of(load, case), text_of([30, 9, 61, 17, 40, 25, 33]), 3
+    packed = ["parts.segmented={}"] if name.startswith("packed") else []
+    model, text, rank = model_of(load, case, *packed), text_of([30, 9, 61, 17, 40, 25, 33]), 3
 
     def drawn(call, layer, shape):
         seed = hash((call, layer)) % 2**31
@@ -268,6 +272,19 @@ class Linear(torch.nn.Module):
         return self.lm_head(torch.tanh(self.embedding(ids)))
 
 
+class Packed(Linear):
+    """Each position has the mean over its segment so far of what it and the one before it are."""
+
+    takes_segments = True
+
+    def forward(self, ids, segments=None):
+        x = self.embedding(ids)
+        x = torch.cat((x[:, :1], x[:, 1:] + 0.5 * x[:, :-1]), dim=1)
+        alone = torch.tensor([0, ids.numel()], dtype=torch.int32)
+        seen = mask(alone if segments is None else segments, *ids.shape)[:, 0].float()
+        return self.lm_head(torch.tanh(seen / seen.sum(-1, keepdim=True) @ x))
+
+
 def reviewers():
     from golfzoo_lora_ttt.phased import PhasedLora
     from golfzoo_sgd_ttt.adaptor import Sgd
@@ -278,13 +295,18 @@ def reviewers():
         phases=(2, 4), warm_start=False, review_tokens=64, review_context=16, review_epochs=1, review_lr=0.5,
         review_momentum=0.9, grad_clip_norm=1.0,
     )  # fmt: skip
-    return {"sgd": Sgd(SimpleNamespace(**sgd)), "phased_lora": PhasedLora(SimpleNamespace(**lora))}
+    return {
+        "sgd": (Linear, Sgd(SimpleNamespace(**sgd))),
+        "phased_lora": (Linear, PhasedLora(SimpleNamespace(**lora))),
+        "packed phased_lora": (Packed, PhasedLora(SimpleNamespace(**lora))),
+    }
 
 
 LENGTHS = [90, 150, 60, 33, 7, 80]
 
 
-def one_of(rank, size, port, adaptor, out):
+def one_of(rank, size, port, made, out):
+    model, adaptor = made
     torch.set_num_threads(1)
     group = None
     if size > 1:
@@ -294,12 +316,12 @@ def one_of(rank, size, port, adaptor, out):
         group = dist.group.WORLD
     world = World(rank, size, torch.device("cpu"), bf16=False, group=group, patient=group)
     isolate = hasattr(adaptor, "learn")
-    score = evaluate(Linear(), text_of(LENGTHS), windowing(32, 16, isolate, batch=2), world, adaptor)
+    score = evaluate(model(), text_of(LENGTHS), windowing(32, 16, isolate, batch=2), world, adaptor)
     if rank == size - 1:
         np.save(out, score.nats)
 
 
-@pytest.mark.parametrize("name", ["sgd", "phased_lora"])
+@pytest.mark.parametrize("name", ["sgd", "phased_lora", "packed phased_lora"])
 def test_on_three_processes_as_on_one(name, tmp_path):
     context, scores = multiprocessing.get_context("fork"), {}
     for size in (1, 3):
@@ -318,7 +340,7 @@ def test_on_three_processes_as_on_one(name, tmp_path):
         scores[size] = np.load(out)
     assert np.abs(scores[3] - scores[1]).max() < 1e-5
     assert abs(scores[3].mean() - scores[1].mean()) < 1e-6
-    plain = evaluate(Linear(), text_of(LENGTHS), windowing(32, 16, name == "phased_lora", 2), ALONE)
+    plain = evaluate(reviewers()[name][0](), text_of(LENGTHS), windowing(32, 16, name != "sgd", 2), ALONE)
     assert np.abs(scores[1] - plain.nats).max() > 0.01
 
 

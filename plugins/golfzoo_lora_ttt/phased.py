@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from golfzoo.engine import RunError
-from golfzoo_reviews import TextSGD, document_pieces
+from golfzoo_reviews import TextSGD, document_pieces, document_starts
 
 if TYPE_CHECKING:
     from golfzoo_lora_ttt import PhasedLoraConfig
@@ -83,10 +83,13 @@ class PhasedLora:
         chunks = range(0, len(text) - 1, config.review_tokens)
         optimizer = TextSGD(self.model, config.review_momentum, config.grad_clip_norm)
         for number, start in enumerate(chunks[:-1]):
-            rows = document_pieces(text[start : start + config.review_tokens + 1], config.review_context)
+            chunk = text[start : start + config.review_tokens + 1]
             lr = config.review_lr * 0.5 * (1 + math.cos(math.pi * number / (len(chunks) - 1)))
             for _ in range(config.review_epochs):
-                optimizer.step(rows, lr, group)
+                if getattr(self.model, "takes_segments", False):
+                    optimizer.step_packed(chunk, document_starts(chunk, config.review_context), lr, group)
+                else:
+                    optimizer.step(document_pieces(chunk, config.review_context), lr, group)
         self.reviewing = False
 
     def finish(self) -> None:
