@@ -158,6 +158,7 @@ def dataset(tmp_path_factory):
     return root / "datasets" / "d"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["d_val_000000.bin", "d_train_000000.bin", "dataset.json"])
 def test_shards_and_descriptions(dataset, file):
     original = (dataset / file).read_bytes()

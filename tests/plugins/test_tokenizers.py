@@ -131,6 +131,7 @@ def run(root, tmp_path, monkeypatch, use, *more):
     return done.exit_code, done.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use", ["byte260", "caseops"])
 def test_each_trains_packs_and_verifies(root, tmp_path, monkeypatch, use):
     from click.testing import CliRunner
