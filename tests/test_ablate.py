@@ -111,6 +111,7 @@ def test_components_come_before_their_options_whatever_the_order(here, golfzoo):
     assert {frozenset(name.split()) for name in found[0]} == {frozenset(name.split()) for name in found[1]}
 
 
+@pytest.mark.slow
 def test_what_is_there_already_is_what_would_come_out_now(here, golfzoo, data_root, monkeypatch):
     """Other data, or a damaged file: the cell is run again. Names longer than a file's may be stay apart."""
     long = [f"--vary=optimizer.{key}={value}" for key, value in LONG.items()]

@@ -90,6 +90,7 @@ def test_what_a_stage_was_given_counts(tiny_record, zoo):
         assert made.of(stage, "a") != made.of(stage, "b")
 
 
+@pytest.mark.slow
 def test_fitting_depends_on_the_room(own_cache, tiny_record, tmp_path, golfzoo):
     fitted = ("size.fit=true", "quantizer={use='gptq', keep_numel=512}", "compressor.use=rans", "train.iterations=3")
     before_it = ["train", "calibrate"]

@@ -1001,6 +1001,7 @@ def test_a_logger_changes_nothing_of_a_run(exam, does):
 # --- nothing is computed twice, and nothing stale is taken over ------------------------------------------
 
 
+@pytest.mark.slow
 def test_swapping_recomputes_exactly_what_it_must(exam, own_cache):
     """Of a run that was made, a swap takes over what does not depend on it, and ends as a fresh run of it ends."""
     exam.give("architecture", bigram())
@@ -1029,6 +1030,7 @@ def test_swapping_recomputes_exactly_what_it_must(exam, own_cache):
         assert outcome.scores == fresh.scores, swap
 
 
+@pytest.mark.slow
 def test_editing_a_body_recomputes_what_it_makes(apart):
     """A changed source is another component: the stages that its kind makes are computed again."""
     sources = {
@@ -1189,6 +1191,7 @@ def test_verify_lets_an_honest_stranger_pass(exam, monkeypatch):
     assert exam.failing_probes(outcome, monkeypatch) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "after",
     [

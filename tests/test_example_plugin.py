@@ -45,6 +45,7 @@ def test_it_runs_when_a_record_names_it(site, data_root, tiny_record, tmp_path):
             "version": "0.1.0"} in result["components"]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_part_and_an_averager_of_it_train_and_ship(site, data_root, tiny_record, tmp_path):
     text = tiny_record.read_text()
     tiny_record.write_text(text + '\n[parts.loudness]\n\n[averager]\nuse = "tail"\n')
@@ -63,6 +64,7 @@ def test_a_part_and_an_averager_of_it_train_and_ship(site, data_root, tiny_recor
     assert f"{result['val_bpb']:.8f} bits per byte" in alone.stdout
 
 
+@pytest.mark.slow
 def test_its_own_test_passes(site, data_root):
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLE / "test_contract.py")],

@@ -54,6 +54,7 @@ def read(folder, processes):
     return json.loads((folder / str(processes) / "result.json").read_text()), events
 
 
+@pytest.mark.slow
 def test_two_processes_agree_with_one(pair):
     """Sums of two are the same in any order, so here even the weights agree to the bit. With more micro-steps in a
     process, gradients are added in another order, and rounding sets in."""
@@ -67,6 +68,7 @@ def test_two_processes_agree_with_one(pair):
     assert (pair / "1" / "weights.safetensors").read_bytes() == (pair / "2" / "weights.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_process_that_fails_is_named_with_its_error(pair, data_root):
     record = (pair / "tiny.toml").read_text().replace('use = "muon"', 'use = "muon"\nmatrix_lr = 1e30')
     (pair / "bad.toml").write_text(record)

@@ -66,6 +66,7 @@ def test_it_scores_alone_to_the_last_digit(packed, bare_site, data_root, tmp_pat
     assert logged.startswith("final score: loss ")
 
 
+@pytest.mark.slow
 def test_it_trains_alone_along_the_same_losses(packed, tiny_run, bare_site, data_root, tmp_path):
     done = run_bare(bare_site, data_root, tmp_path, packed / "train_gpt.py", "--out", "again")
     assert done.returncode == 0, done.stderr
@@ -198,6 +199,7 @@ class Options:
 }
 
 
+@pytest.mark.slow
 def test_a_plugin_with_packages_libraries_and_data(tiny_record, bare_site, data_root, tmp_path, monkeypatch):
     site = tmp_path / "site"
     for name, contents in PACKAGED.items():
@@ -297,6 +299,7 @@ def test_what_is_packed_comes_out_as_it_went_in(tiny_record, zoo):
             unpack_code(bad)
 
 
+@pytest.mark.slow
 def test_over_the_limit_is_refused_with_what_weighs_most(tiny_run, tmp_path, golfzoo):
     status, _ = golfzoo("run", tiny_run / "record.toml", "size.limit_bytes=30000", "--out", tmp_path / "run")
     assert status == 0

@@ -27,6 +27,8 @@ SHRINK = (
 )  # fmt: skip
 SMALL = (*SHRINK, "schedule.warmdown_iters=5", "adaptor.use=none", "--profile", "cpu")
 STOP_AFTER = 4
+SEEN_TO_TRAIN = ("baseline", "gptq_lite", "nine_settings", "three_layer_loop", "gdn_hybrid")
+"""In every run of the tests; the others where the slow ones run."""
 
 
 def shrunk(path, adapts=True):
@@ -89,7 +91,13 @@ def interrupted(golfzoo, monkeypatch):
 # ---- every record ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", RECORDS, ids=[path.stem for path in RECORDS])
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=[] if path.stem in SEEN_TO_TRAIN else [pytest.mark.slow])
+        for path in RECORDS
+    ],
+)
 def test_it_trains(path, golfzoo, tmp_path, zoo, monkeypatch):
     monkeypatch.setattr("golfzoo.zoo.discover", lambda: zoo)  # a tenth of a second, for every record
     status, output = golfzoo("run", *shrunk(path, adapts=False), "--out", tmp_path / "first")

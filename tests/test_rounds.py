@@ -75,6 +75,7 @@ def test_score_first_sgd_is_the_records(case, load, in_double):  # noqa: F811
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
+OFTEN = "warm, of 9Hp"
 # Case, options, lanes, after how many documents in how many phases, longest piece of a document in them.
 PHASED = {
     "warm, of 9Hp": ("9Hp", dict(warm_start=True, alpha=6.0, weight_decay=0.5, beta1=0.0), 2, (6, 2), 32),
@@ -86,7 +87,9 @@ PHASED = {
 }
 
 
-@pytest.mark.parametrize("name", PHASED)
+@pytest.mark.parametrize(
+    "name", [OFTEN, *(pytest.param(name, marks=pytest.mark.slow) for name in PHASED if name != OFTEN)]
+)
 def test_phased_lora_is_the_records(name, load, in_double):  # noqa: F811
     from golfzoo_lora_ttt.phased import PhasedLora
 

@@ -34,6 +34,7 @@ def test_every_pair_of_tokens_counts_as_the_oracle_says(model):
 _texts = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\u2581\0"), min_size=1)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=200)
 @given(_texts.filter(lambda text: text[0] != " "))
 def test_counted_bytes_are_the_text_s_bytes(model, text):

@@ -341,6 +341,7 @@ def test_reviewers_that_look_ahead_are_caught_and_honest_ones_pass(
         assert ("declares" in isolation.figure) == isolate
 
 
+@pytest.mark.slow
 def test_an_adaptor_that_steps_with_torch_optim_passes(install, tmp_path, data_root):
     """Torch then writes a file, to see whether it can."""
     assert run_cheat(install, tmp_path, data_root, "adaptor", STEPPING_ADAPTOR) == set()
@@ -396,6 +397,7 @@ def test_an_honest_foreign_architecture_passes(install, tmp_path, data_root):
     assert run_cheat(install, tmp_path, data_root, "architecture", body) == set()
 
 
+@pytest.mark.slow
 def test_weights_kept_in_memory_are_of_no_use(install, tmp_path, data_root):
     """What reads the artifact is not what wrote it: the score is that of one bit a weight, and holds."""
     names = run_cheat(install, tmp_path, data_root, "quantizer", HOARDING_QUANTIZER.replace("KEEP", IN_MEMORY))
@@ -465,6 +467,7 @@ def run_on(root, tmp_path, dataset, tokenizer):
     return failed(root, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_validation_text_in_the_training_text_is_caught_by_leak(tmp_path):
     texts = [text[:800] for text, _ in zip(stdlib_documents(), range(40), strict=False)]
     build_dataset("leaky", lambda: iter(texts), 400, tmp_path, lambda line: None, "a test", val_every=8)
@@ -490,6 +493,7 @@ def test_a_tokenizer_that_drops_characters_is_refused_before_training(tmp_path, 
         run_on(tmp_path, tmp_path, "dropped", "dropped_400_bpe.model")
 
 
+@pytest.mark.slow
 def test_a_byte_of_the_artifact_is_noticed(packed, data_root, tmp_path):
     folder = shutil.copytree(packed, tmp_path / "copy")
     artifact = bytearray((folder / "artifact.golf").read_bytes())
@@ -509,6 +513,7 @@ def edit_submission(packed, tmp_path, figure):
     return folder
 
 
+@pytest.mark.slow
 def test_a_figure_of_submission_json_is_noticed(packed, data_root, tmp_path, zoo, monkeypatch):
     assert failed(data_root, edit_submission(packed, tmp_path, "val_bpb")) == {"score", "seeds", "receipts"}
     from golfzoo.verify.static_checks import check_size
@@ -563,6 +568,7 @@ def test_what_cannot_be_verified_is_said_plainly(data_root, tmp_path, packed):
     assert "not a packed golfzoo submission" in done.stderr
 
 
+@pytest.mark.slow
 def test_where_the_submissions_own_code_fails_its_traceback_is_shown(packed, data_root, tmp_path):
     folder = shutil.copytree(packed, tmp_path / "copy")
     code = (folder / "train_gpt.py").read_bytes()
