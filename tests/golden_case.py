@@ -22,7 +22,7 @@ def make_data(root: Path) -> None:
     for name, length in {"train_000000": 26_001, "train_000001": 39_007, "val_000000": 8 * 1024 + 1}.items():
         write_shard(folder / f"golden_{name}.bin", _text(generator, follows, length))
     (root / "tokenizers").mkdir()
-    (root / "tokenizers" / "golden_1024.model").write_bytes(_tokenizer())
+    (root / "tokenizers" / "golden_1024.model").write_bytes(make_tokenizer(VOCAB))
 
 
 def _text(generator: np.random.Generator, follows: np.ndarray, length: int) -> np.ndarray:
@@ -36,9 +36,9 @@ def _text(generator: np.random.Generator, follows: np.ndarray, length: int) -> n
     return np.array(tokens)
 
 
-def _tokenizer() -> bytes:
-    """A SentencePiece model, written field by field: <unk>, <s>, </s>, 256 bytes, a space, and words of one to three
-    letters of one or two bytes, every other one behind a space."""
+def make_tokenizer(vocab_size: int) -> bytes:
+    """A SentencePiece model of so many pieces, written field by field: <unk>, <s>, </s>, 256 bytes, a space, and words
+    of one to three letters of one or two bytes, every other one behind a space."""
     normal, unknown, control, byte = 1, 2, 3, 6
     letters = "eatonrisålüß"
     words = [
@@ -48,7 +48,9 @@ def _tokenizer() -> bytes:
     ]
     pieces = [("<unk>", unknown), ("<s>", control), ("</s>", control)]
     pieces += [(f"<0x{value:02X}>", byte) for value in range(256)] + [("\u2581", normal)]
-    pieces += [("\u2581" * (number % 2) + word, normal) for number, word in enumerate(words[: VOCAB - len(pieces)])]
+    pieces += [
+        ("\u2581" * (number % 2) + word, normal) for number, word in enumerate(words[: vocab_size - len(pieces)])
+    ]
     spec = b"\x18\x01" + b"\x98\x02\x01"  # model_type: unigram; byte_fallback
     return b"".join(_field(1, _field(1, text.encode()) + b"\x18" + bytes([kind])) for text, kind in pieces) + _field(
         2, spec

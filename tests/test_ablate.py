@@ -79,6 +79,7 @@ def test_a_grid_trains_once_and_ends_in_a_table(here, golfzoo):
     assert all(cell["estimate"]["bytes"] for cell in plan)
 
 
+@pytest.mark.slow
 def test_one_at_a_time_and_seeds(here, golfzoo):
     status, output = golfzoo(*GRID, "--one-at-a-time", "--seeds", "1,2", "train.iterations=3", "--json")
     assert status == 0, output

@@ -288,6 +288,7 @@ def test_an_edit_between_planning_and_import_is_refused(
     assert f"golfzoo: {body}: was edited while this was starting; start it again" in output
 
 
+@pytest.mark.slow
 def test_swaps_take_over_the_stages_before_them(own_cache, tiny_record, tmp_path, golfzoo):
     runs = [
         ((), []),

@@ -313,6 +313,7 @@ def test_words_are_not_broken_on_a_narrow_terminal(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_a_report_says_what_it_examines(tiny_run, tmp_path):
     done = in_fresh_process("report", tiny_run, "--out", tmp_path / "page.html")
     assert done.returncode == 0, done.stderr

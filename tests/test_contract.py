@@ -1077,6 +1077,7 @@ def test_editing_what_a_body_imports_recomputes(apart, source):
     assert one.bits != nine.bits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["architecture", "compressor"])
 def test_a_component_with_another_target_is_another_component(apart, kind):
     """A face that names another class of the same body recomputes what the class makes."""

@@ -99,6 +99,7 @@ def artifacts():
     return on_meta(state), roles, made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMPRESSORS)
 @pytest.mark.parametrize("checksum", ["as it is", "made to fit"])
 def test_artifacts(artifacts, name, checksum):
@@ -176,6 +177,7 @@ def test_shards_and_descriptions(dataset, file):
     (dataset / file).write_bytes(original)
 
 
+@pytest.mark.slow
 def test_submissions(tiny_record, zoo):
     original = pack_code(load_record(str(tiny_record), zoo))
 

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from safetensors.numpy import save_file
 from safetensors.torch import load_file
 
+from golden_case import FIRST_WORD, make_tokenizer
 from golfzoo.cli import main
 from golfzoo.engine.artifact import decode_model
 from golfzoo.engine.calibrate import collect
@@ -29,8 +30,7 @@ from golfzoo_loaders.documents import segments
 
 ALONE = World(0, 1, torch.device("cpu"), bf16=False)
 
-VOCAB, FIRST_WORD = 512, 259
-"""Below the first word are the special tokens and the 256 bytes."""
+VOCAB = 512
 DOCUMENTS = (1, 350, 129, 700, 64, 128, 41, 610, 300, 17, 257, 450, 97, 499, 453)
 """Targets of the validation text's documents: with one chunk or many, full, one more, one less."""
 
@@ -48,7 +48,7 @@ def make_data(root: Path) -> None:
         begins = begins if name == "train_000001" else np.union1d(begins, 0)
         write_shard(folder / f"golden_{name}.bin", _text(generator, follows, length, begins))
     (root / "tokenizers").mkdir()
-    (root / "tokenizers" / "golden_512.model").write_bytes(_tokenizer())
+    (root / "tokenizers" / "golden_512.model").write_bytes(make_tokenizer(VOCAB))
 
 
 def _text(generator: np.random.Generator, follows: np.ndarray, length: int, begins: np.ndarray) -> np.ndarray:
@@ -61,27 +61,6 @@ def _text(generator: np.random.Generator, follows: np.ndarray, length: int, begi
     for number in range(length):
         tokens.append(int(drawn[number] if drawn[number] >= 0 else follows[tokens[-1], which[number]]))
     return np.array(tokens[1:])
-
-
-def _tokenizer() -> bytes:
-    """A SentencePiece model, written field by field: <unk>, <s>, </s>, 256 bytes, a space, and words of one to three
-    letters of one or two bytes, every other one behind a space."""
-    normal, unknown, control, byte = 1, 2, 3, 6
-    letters = "eatonrisålüß"
-    words = [*letters, *(a + b for a in letters for b in letters)]
-    words += [a + b + c for a in letters for b in letters for c in letters]
-    pieces = [("<unk>", unknown), ("<s>", control), ("</s>", control)]
-    pieces += [(f"<0x{value:02X}>", byte) for value in range(256)] + [("\u2581", normal)]
-    pieces += [("\u2581" * (number % 2) + word, normal) for number, word in enumerate(words[: VOCAB - len(pieces)])]
-    spec = b"\x18\x01" + b"\x98\x02\x01"  # model_type: unigram; byte_fallback
-    return b"".join(_field(1, _field(1, text.encode()) + b"\x18" + bytes([kind])) for text, kind in pieces) + _field(
-        2, spec
-    )
-
-
-def _field(number: int, content: bytes) -> bytes:
-    """A field of a protobuf message whose content has a length (below 128)."""
-    return bytes([number << 3 | 2, len(content)]) + content
 
 
 def draw_weights() -> dict[str, np.ndarray]:

@@ -85,6 +85,7 @@ def test_it_trains_alone_along_the_same_losses(packed, tiny_run, bare_site, data
     assert "Traceback" not in again.stderr
 
 
+@pytest.mark.slow
 def test_its_source_can_be_read_inspected_and_compiled(packed, bare_site, data_root, tmp_path):
     done = run_bare(bare_site, data_root, tmp_path, packed / "train_gpt.py", "--unpack", "source")
     assert done.returncode == 0, done.stderr

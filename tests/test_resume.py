@@ -323,6 +323,7 @@ def test_a_journal_that_cannot_be_written_is_a_warning(tmp_path):
     assert warnings == ["warning: metrics.jsonl cannot be written, the run goes on: No space left on device"]
 
 
+@pytest.mark.slow
 def test_what_was_started_fresh_goes_on_fresh(start, left_alone, tmp_path):
     plain, _ = left_alone
     process = start("run", plain / "record.toml", "--fresh", "--out", tmp_path / "run")

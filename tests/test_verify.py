@@ -301,7 +301,7 @@ class PhasedAhead(PhasedLora):
 """
 
 
-@pytest.mark.parametrize("isolate", [True, False])
+@pytest.mark.parametrize("isolate", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("adaptor", "expected"),
     [
@@ -347,7 +347,9 @@ def test_an_adaptor_that_steps_with_torch_optim_passes(install, tmp_path, data_r
     assert run_cheat(install, tmp_path, data_root, "adaptor", STEPPING_ADAPTOR) == set()
 
 
-@pytest.mark.parametrize(("ahead", "probe"), [("1", "normalization"), ("2", "causality")])
+@pytest.mark.parametrize(
+    ("ahead", "probe"), [("1", "normalization"), pytest.param("2", "causality", marks=pytest.mark.slow)]
+)
 def test_an_adaptor_that_peeks_is_caught(install, tmp_path, data_root, ahead, probe):
     """The input one place further on is the target itself: a prediction that has seen it does not sum to 1."""
     body = PEEKING_ADAPTOR.replace("AHEAD", ahead)
@@ -527,6 +529,7 @@ def test_a_figure_of_submission_json_is_noticed(packed, data_root, tmp_path, zoo
         assert check_size(subject).holds == (figure != "bytes_code")
 
 
+@pytest.mark.slow
 def test_a_token_of_the_validation_text_is_noticed(packed, data_root, tmp_path):
     root = shutil.copytree(data_root, tmp_path / "data")
     path = root / "datasets" / "tiny" / "tiny_val_000000.bin"

@@ -163,33 +163,36 @@ def flat_windowing(train: TrainTable) -> SimpleNamespace:
     )
 
 
-def plan_windows(starts: np.ndarray, windowing: Windowing, in_lanes: bool) -> Iterator[list[Windows]]:
+def plan_windows(
+    starts: np.ndarray, windowing: Windowing, in_lanes: bool, order: np.ndarray | None = None
+) -> Iterator[list[Windows]]:
     """Groups of window batches; those of a group follow one another. `starts` as in ValidationText.
 
-    Without lanes every group is one batch; with them a group is `batch_sequences` documents, chunk after chunk.
+    Without lanes every group is one batch; with them a group is `batch_sequences` documents, chunk after chunk. `order`
+    has the documents that go in lanes, longer ones before shorter ones; else it is all of them.
     """
     if not windowing.isolate_documents:
         starts = starts[[0, -1]]
     lengths = np.diff(starts)
     num_chunks = -(-lengths // windowing.stride)
     if in_lanes:
-        order = np.argsort(-num_chunks, kind="stable")
+        order = np.argsort(-num_chunks, kind="stable") if order is None else order
         for group in split(order, windowing.batch_sequences):
             yield [
-                windows_of(starts[lanes], lengths[lanes], np.full(len(lanes), chunk), windowing)
+                _windows(starts[lanes], lengths[lanes], np.full(len(lanes), chunk), windowing)
                 for chunk in range(num_chunks[group[0]])
                 if len(lanes := group[num_chunks[group] > chunk])
             ]
         return
     document = np.repeat(np.arange(len(lengths)), num_chunks)
     chunk = np.arange(len(document)) - np.repeat(np.cumsum(num_chunks) - num_chunks, num_chunks)
-    everything = windows_of(starts[document], lengths[document], chunk, windowing)
+    everything = _windows(starts[document], lengths[document], chunk, windowing)
     order = np.argsort(-everything.length, kind="stable")  # windows of like length together: little padding
     for batch in split(order, windowing.batch_sequences):
         yield [Windows(*(field[batch] for field in vars(everything).values()))]
 
 
-def windows_of(start: np.ndarray, length: np.ndarray, chunk: np.ndarray, windowing: Windowing) -> Windows:
+def _windows(start: np.ndarray, length: np.ndarray, chunk: np.ndarray, windowing: Windowing) -> Windows:
     """The window of each document's chunk of that number; all (batch,)."""
     end = np.minimum((chunk + 1) * windowing.stride, length)
     begin = np.maximum(end - windowing.context, 0)

@@ -21,7 +21,7 @@ from torch import nn
 
 from golfzoo.engine.distributed import World
 from golfzoo.engine.errors import RunError
-from golfzoo.engine.evaluate import Windows, plan_windows, split, windows_of
+from golfzoo.engine.evaluate import Windows, plan_windows, split
 from golfzoo.engine.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def bounds_of(starts: np.ndarray, windowing: Windowing) -> np.ndarray:
 
 def rounds_of_windows(adaptor: Reviewer, starts: np.ndarray, windowing: Windowing) -> Iterator[Round]:
     """Rounds by numbers of targets."""
-    ends = boundaries(adaptor, np.diff(starts), int(starts[-1]))
+    ends = ends_of(adaptor, starts, windowing)
     everything = SimpleNamespace(**{**vars(windowing), "batch_sequences": int(starts[-1])})
     [[windows]] = plan_windows(starts, everything, in_lanes=False)
     first_scored = windows.start + windows.seen
@@ -81,16 +81,12 @@ def batches_of(windows: Windows, which: np.ndarray, windowing: Windowing) -> Ite
 
 def rounds_in_lanes(adaptor: Reviewer, starts: np.ndarray, windowing: Windowing) -> Iterator[Round]:
     """Rounds by numbers of documents."""
-    lengths = np.diff(starts)
-    batches = split(np.argsort(lengths, kind="stable"), windowing.batch_sequences)
-    batches.sort(key=lambda batch: -lengths[batch[-1]])
-    order = [batch[::-1] for batch in batches]
-    ends = boundaries(adaptor, lengths[np.concatenate(order)], len(lengths))
+    ends = ends_of(adaptor, starts, windowing)
     groups: list[list[Windows]] = []
     documents: list[int] = []
     done = 0
-    for batch in order:
-        groups.append(lanes_of(starts, batch, windowing))
+    for batch in batches_by_length(starts, windowing):
+        groups += plan_windows(starts, windowing, in_lanes=True, order=batch)
         documents += batch.tolist()
         if ends and done + len(documents) >= ends[0]:
             ends, done = ends[1:], done + len(documents)
@@ -99,18 +95,21 @@ def rounds_in_lanes(adaptor: Reviewer, starts: np.ndarray, windowing: Windowing)
     yield iter(groups), []
 
 
-def lanes_of(starts: np.ndarray, batch: np.ndarray, windowing: Windowing) -> list[Windows]:
-    """The windows of a batch of documents, the longest first, chunk after chunk."""
-    lengths = starts[batch + 1] - starts[batch]
-    going_on = [int((lengths > begin).sum()) for begin in range(0, lengths[0], windowing.stride)]
-    return [
-        windows_of(starts[batch[:lanes]], lengths[:lanes], np.full(lanes, chunk), windowing)
-        for chunk, lanes in enumerate(going_on)
-    ]
+def batches_by_length(starts: np.ndarray, windowing: Windowing) -> list[np.ndarray]:
+    """Documents of like length together, counted from the shortest on; in every batch, and of the batches, the longest
+    come first."""
+    lengths = np.diff(starts)
+    batches = split(np.argsort(lengths, kind="stable"), windowing.batch_sequences)
+    batches.sort(key=lambda batch: -lengths[batch[-1]])
+    return [batch[::-1] for batch in batches]
 
 
-def boundaries(adaptor: Reviewer, sizes: np.ndarray, total: int) -> list[int]:
-    """After how much the adaptor reviews, by what it is told of lengths alone."""
+def ends_of(adaptor: Reviewer, starts: np.ndarray, windowing: Windowing) -> list[int]:
+    """After how many targets, or documents where it has `learn` too, the adaptor reviews: by what it is told of lengths
+    alone. Raises RunError."""
+    sizes, total = np.diff(starts), int(starts[-1])
+    if hasattr(adaptor, "learn"):
+        sizes, total = sizes[np.concatenate(batches_by_length(starts, windowing))], len(sizes)
     ends = list(adaptor.rounds(sizes.tolist()))
     if ends != sorted({end for end in ends if isinstance(end, int) and 0 < end <= total}):
         raise RunError(f"the adaptor's rounds must be whole numbers that rise from 1 to at most {total}, got {ends}")

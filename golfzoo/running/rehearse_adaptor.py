@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 from golfzoo.engine.errors import RunError
 from golfzoo.engine.ledger import Ledger
-from golfzoo.engine.rounds import boundaries, bounds_of, review
+from golfzoo.engine.rounds import bounds_of, ends_of, review
 from golfzoo.engine.setup import Setup
 
 _TARGETS = 64
@@ -36,12 +35,9 @@ def check_methods(adaptor: Any) -> None:
 def rehearse_review(adaptor: Any, setup: Setup, trained: list[nn.Parameter]) -> None:
     """Its rounds on this text, and a review of the first few targets."""
     text, world, module = setup.validation, setup.world, setup.model.module
-    sizes = np.diff(bounds_of(text.starts, setup.plan.eval))
-    in_lanes = hasattr(adaptor, "learn")
-    # With lanes, the longest documents go first.
-    ends = boundaries(adaptor, -np.sort(-sizes) if in_lanes else sizes, len(sizes) if in_lanes else text.num_targets)
+    ends = ends_of(adaptor, bounds_of(text.starts, setup.plan.eval), setup.plan.eval)
     if not ends:
-        if in_lanes:
+        if hasattr(adaptor, "learn"):
             return
         raise RunError(f"never reviews a text of {text.num_targets} targets, and so would do nothing")
     if not getattr(adaptor, "across_documents", False):

@@ -16,7 +16,7 @@ from golfzoo.engine.distributed import World
 from golfzoo.engine.evaluate import evaluate
 from golfzoo.engine.ledger import Ledger, Score
 from golfzoo.engine.model import load_weights, on_cpu
-from golfzoo.engine.rounds import bounds_of
+from golfzoo.engine.rounds import bounds_of, ends_of
 from golfzoo.engine.setup import Setup, set_up
 from golfzoo.engine.shards import BOS
 
@@ -108,7 +108,7 @@ class Scene:
 
     def bounds(self, text: ValidationText) -> np.ndarray:
         """Where the texts begin that are scored apart from each other, and the end of the last."""
-        return text.starts if self.plan.eval.isolate_documents else text.starts[[0, -1]]
+        return bounds_of(text.starts, self.plan.eval)
 
     def change(self, text: ValidationText, where: np.ndarray, seed: int) -> ValidationText:
         """The same text with other tokens at some positions (bool, one for each token). Documents stay as long."""
@@ -168,7 +168,10 @@ def cut(text: ValidationText, windowing: Windowing, adaptor: Any) -> ValidationT
     if not hasattr(adaptor, "rounds"):
         return few
     number = _SMALL_DOCUMENTS
-    while len(adaptor.rounds(_sizes(few, windowing))) < _ROUNDS - 1 and number < len(text.starts) - 1:
+    while (
+        len(ends_of(adaptor, bounds_of(few.starts, windowing), windowing)) < _ROUNDS - 1
+        and number < len(text.starts) - 1
+    ):
         number = min(2 * number, len(text.starts) - 1)
         few = _shorten(text, windowing, number, number)
     return few
@@ -181,8 +184,3 @@ def _shorten(text: ValidationText, windowing: Windowing, among: int, number: int
     keep = windowing.context + 2 * windowing.stride + windowing.stride // 2
     pieces = [text.tokens[text.starts[i] : text.starts[i] + min(lengths[i], keep)] for i in longest]
     return ValidationText(np.append(np.concatenate(pieces), np.array(BOS, dtype=text.tokens.dtype)), text.tokenizer)
-
-
-def _sizes(text: ValidationText, windowing: Windowing) -> list[int]:
-    """Of the documents; as many of them, if fewer targets, as the adaptor may be told of."""
-    return np.diff(bounds_of(text.starts, windowing)).tolist()

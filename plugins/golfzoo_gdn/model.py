@@ -15,14 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from golfzoo_gdn.recurrence import gated_delta_rule
+from golfzoo_layers.blocks import MLP, Attention, Block, Rope, through
 from golfzoo_layers.linear import CastedLinear, TiedHead
 from golfzoo_layers.norms import rms_norm
-from golfzoo_layers.rotary import Rotary, rotate
+from golfzoo_layers.rotary import Rotary
 
 if TYPE_CHECKING:
     from golfzoo_gdn import GatedDeltaConfig
-
-Rope = tuple[Tensor, Tensor]
 
 
 class ShortConvolution(nn.Module):
@@ -86,57 +85,6 @@ def unit(x: Tensor) -> Tensor:
     return x * torch.rsqrt(x.square().sum(dim=-1, keepdim=True) + 1e-6)
 
 
-class Attention(nn.Module):
-    def __init__(self, config: GatedDeltaConfig) -> None:
-        super().__init__()
-        dim, head_dim = config.model_dim, config.model_dim // config.num_heads
-        self.num_heads, self.num_kv_heads = config.num_heads, config.num_kv_heads
-        self.c_q = CastedLinear(dim, dim, bias=False)
-        self.c_k = CastedLinear(dim, config.num_kv_heads * head_dim, bias=False)
-        self.c_v = CastedLinear(dim, config.num_kv_heads * head_dim, bias=False)
-        self.proj = CastedLinear(dim, dim, bias=False)
-        self.proj.start_at_zero()
-        self.q_gain = nn.Parameter(torch.full((config.num_heads,), config.qk_gain_init))
-
-    def forward(self, x: Tensor, rope: Rope) -> Tensor:
-        q = self.c_q(x).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
-        k = self.c_k(x).unflatten(2, (self.num_kv_heads, -1)).transpose(1, 2)
-        v = self.c_v(x).unflatten(2, (self.num_kv_heads, -1)).transpose(1, 2)
-        q, k = rotate(rms_norm(q), *rope), rotate(rms_norm(k), *rope)
-        q = q * self.q_gain.to(q.dtype)[:, None, None]
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=self.num_kv_heads != self.num_heads)
-        return self.proj(y.transpose(1, 2).flatten(2))
-
-
-class MLP(nn.Module):
-    def __init__(self, config: GatedDeltaConfig) -> None:
-        super().__init__()
-        hidden = int(config.mlp_mult * config.model_dim)
-        self.fc = CastedLinear(config.model_dim, hidden, bias=False)
-        self.proj = CastedLinear(hidden, config.model_dim, bias=False)
-        self.proj.start_at_zero()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.proj(F.relu(self.fc(x)).square())
-
-
-class Block(nn.Module):
-    def __init__(self, config: GatedDeltaConfig, layer: int) -> None:
-        super().__init__()
-        dim = config.model_dim
-        self.attn = GatedDeltaNet(config) if layer in config.gdn_layers else Attention(config)
-        self.mlp = MLP(config)
-        self.attn_scale = nn.Parameter(torch.ones(dim))
-        self.mlp_scale = nn.Parameter(torch.ones(dim))
-        self.resid_mix = nn.Parameter(torch.stack((torch.ones(dim), torch.zeros(dim))))
-
-    def forward(self, x: Tensor, x0: Tensor, rope: Rope) -> Tensor:
-        mix = self.resid_mix.to(x.dtype)
-        x = mix[0] * x + mix[1] * x0
-        x = x + self.attn_scale.to(x.dtype) * self.attn(rms_norm(x), rope)
-        return x + self.mlp_scale.to(x.dtype) * self.mlp(rms_norm(x))
-
-
 class GatedDeltaHybrid(nn.Module):
     def __init__(self, config: GatedDeltaConfig, vocab_size: int) -> None:
         super().__init__()
@@ -144,9 +92,15 @@ class GatedDeltaHybrid(nn.Module):
         self.rotary = Rotary(config.model_dim // config.num_heads, config.rope_base)
         self.tok_emb = nn.Embedding(vocab_size, config.model_dim)
         self.skip_weights = nn.Parameter(torch.ones(config.num_layers // 2, config.model_dim))
-        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
+        self.blocks = nn.ModuleList(self._block(config, layer) for layer in range(config.num_layers))
         self.lm_head = TiedHead(config.model_dim, vocab_size)
         nn.init.normal_(self.tok_emb.weight, std=config.tied_embed_init_std)
+
+    @staticmethod
+    def _block(config: GatedDeltaConfig, layer: int) -> Block:
+        dim, heads = config.model_dim, (config.num_heads, config.num_kv_heads)
+        mixer = GatedDeltaNet(config) if layer in config.gdn_layers else Attention(dim, *heads, config.qk_gain_init)
+        return Block(dim, mixer, MLP(dim, int(config.mlp_mult * dim)))
 
     def parameter_roles(self) -> dict[str, str]:
         """A convolution's weight is a matrix of three dimensions, as in the original: not Muon's, and kept as fp16."""
@@ -160,14 +114,7 @@ class GatedDeltaHybrid(nn.Module):
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """(batch, time) -> (batch, time, vocab_size)"""
-        x = x0 = rms_norm(self.tok_emb(input_ids))  # (batch, time, model_dim)
-        rope, pushed = self.rotary(input_ids.shape[1], x.dtype), len(self.skip_weights)
-        skips: list[Tensor] = []
-        for number, block in enumerate(self.blocks):
-            if number >= pushed and skips:
-                x = x + self.skip_weights[number - pushed].to(x.dtype) * skips.pop()
-            x = block(x, x0, rope)
-            if number < pushed:
-                skips.append(x)
+        x = rms_norm(self.tok_emb(input_ids))  # (batch, time, model_dim)
+        x = through(self.blocks, x, self.skip_weights, self.rotary(x.shape[1], x.dtype))
         logits = self.lm_head(rms_norm(x), self.tok_emb.weight)
         return self.softcap * torch.tanh(logits / self.softcap)

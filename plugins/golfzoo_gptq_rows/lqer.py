@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from golfzoo_gptq_rows.quantizer import SCALE, Rows, as_stored
+from golfzoo_gptq_rows.quantizer import Rows, as_stored
+from golfzoo_rounding import SCALE
 from golfzoo_storage import State, laid_out
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from golfzoo_gptq_rows.quantizer import SCALE, Rows
+from golfzoo_gptq_rows.quantizer import Rows
+from golfzoo_rounding import SCALE
 from golfzoo_storage import State
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ whose codes come nearest to the matrix. What no Hessian is known of is rounded t
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +14,11 @@ from torch import Tensor
 
 from golfzoo.engine import RunError
 from golfzoo_gptq_rows.feedback import Inputs, in_order, read_hessian, round_in_order
-from golfzoo_rounding import clipped, codes, row_clips, row_scales
+from golfzoo_rounding import SCALE, clipped, codes, fitting, row_clips, row_scales, unscaled
 from golfzoo_storage import State, is_large, kept_type, laid_out
 
 if TYPE_CHECKING:
     from golfzoo_gptq_rows import RowsConfig
-
-SCALE = ".scale"
-"""A tensor's scales are stored under its name with this behind it."""
 
 SMALLEST = 2.0**-24
 """The least fp16 above zero: a row of zeros has this scale, where the records divided zero by zero."""
@@ -61,13 +57,7 @@ class Rows:
         return tensors, {}
 
     def dequantize(self, tensors: State, metadata: dict[str, Any]) -> State:
-        scaled = {name for name in tensors if name + SCALE in tensors}
-        unscaled = tensors.keys() - scaled - {name + SCALE for name in scaled}
-        return {
-            name: tensor.float() * tensors[name + SCALE].float()[:, None] if name in scaled else tensor
-            for name, tensor in tensors.items()
-            if name in scaled | unscaled
-        }
+        return unscaled(tensors)
 
     def rules(self, state: State, roles: dict[str, str]) -> dict[str, Any]:
         """How every tensor that is coded is coded, told from shapes alone."""
@@ -86,8 +76,7 @@ class Rows:
 
     def _rule(self, name: str, tensor: Tensor, role: str | None) -> Any:
         config = self.config
-        fits = (vars(rule) for pattern, rule in config.rules if fnmatchcase(name, pattern) or pattern == f"@{role}")
-        changes = next(fits, {})
+        changes = fitting(config.rules, name, role)
         reached = role in ("matrix", "embedding", "head") or "keep_numel" in changes
         large = is_large(tensor, changes.get("keep_numel", config.keep_numel))
         if not reached or not large or tensor.ndim != 2 or changes.get("bits") == 16:

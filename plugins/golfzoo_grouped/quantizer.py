@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
+from golfzoo_rounding import SCALE
 from golfzoo_rounding.groups import LEVELS, group_scales, to_groups
 from golfzoo_storage import State, is_large, kept_type, laid_out
 
 if TYPE_CHECKING:
     from golfzoo_grouped import GroupedConfig
 
-SCALE = ".scale"
 EIGHTH = ".float8"
 """A tensor in float8 is stored as its bytes, under its name with this behind it."""
 

@@ -7,21 +7,17 @@ floating point as it is.
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from golfzoo_rounding import clipped, codes, row_clips, row_scales
+from golfzoo_rounding import SCALE, clipped, codes, fitting, row_clips, row_scales, unscaled
 from golfzoo_storage import State, is_large, kept_type, laid_out
 
 if TYPE_CHECKING:
     from golfzoo_int_per_row import Int6Config, Int8Config
-
-SCALE = ".scale"
-"""A tensor's scales are stored under its name with this behind it."""
 
 BASELINE = SimpleNamespace(
     levels=127, clip="quantile", clip_percentile=99.99984, min_scale=1 / 127, asymmetric=False, multiple_of=1,
@@ -62,24 +58,14 @@ class IntPerRow:
         return tensors, {}
 
     def dequantize(self, tensors: State, metadata: dict[str, Any]) -> State:
-        state = {}
-        for name, tensor in tensors.items():
-            if name + SCALE in tensors:
-                scale = tensors[name + SCALE].float()
-                state[name] = tensor.float() * (scale[:, None] if scale.ndim else scale)
-            elif not name.endswith(SCALE) or name.removesuffix(SCALE) not in tensors:
-                state[name] = tensor
-        return state
+        return unscaled(tensors)
 
     def _rule(self, name: str, tensor: Tensor, role: str | None) -> Any:
         """What a tensor is rounded by; None where it is kept."""
         if not is_large(tensor, self.config.keep_numel) or role == "control":
             return None
         own = self.config if role == "matrix" else BASELINE
-        fits = (
-            vars(rule) for pattern, rule in self.config.rules if fnmatchcase(name, pattern) or pattern == f"@{role}"
-        )
-        changes = next(fits, {})
+        changes = fitting(self.config.rules, name, role)
         return None if changes.get("bits") == 16 else SimpleNamespace(**{**vars(own), **changes})
 
     def _pruned(self, tensor: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -73,3 +73,17 @@ class Block(nn.Module):
         x = mix[0] * x + mix[1] * x0
         x = x + self.attn_scale.to(x.dtype) * self.attn(rms_norm(x), rope)
         return x + self.mlp_scale.to(x.dtype) * self.mlp(rms_norm(x))
+
+
+def through(blocks: Iterable[nn.Module], x: Tensor, skip_weights: Tensor, rope: Rope) -> Tensor:
+    """Blocks one after another, x (batch, time, dim); as many as `skip_weights`, (skips, dim), has rows push what they
+    gave, and those behind them take it back, the last one first."""
+    x0, pushed = x, len(skip_weights)
+    skips: list[Tensor] = []
+    for number, block in enumerate(blocks):
+        if number >= pushed and skips:
+            x = x + skip_weights[number - pushed].to(x.dtype) * skips.pop()
+        x = block(x, x0, rope)
+        if number < pushed:
+            skips.append(x)
+    return x

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,13 +7,13 @@ import torch
 from torch import Tensor
 
 from golfzoo.engine import RunError
+from golfzoo_segments import BOS, segment_starts
 
 if TYPE_CHECKING:
     from golfzoo_loaders import DocumentsConfig
 
-# The token that starts a document; the length of the list of segments is a multiple of the other, so that a compiled
-# graph sees few shapes.
-_BOS, _FEW_SHAPES = 1, 64
+# The length of the list of segments is a multiple of it, so that a compiled graph sees few shapes.
+_FEW_SHAPES = 64
 
 
 class Documents:
@@ -47,14 +46,12 @@ class Documents:
 def first_document(shard: np.ndarray, path: Any) -> int:
     """Where it starts, looked for piece by piece: most begin with it, and a shard is large."""
     for start in range(0, len(shard), 2**16):
-        for found in np.flatnonzero(shard[start : start + 2**16] == _BOS)[:1]:
+        for found in np.flatnonzero(shard[start : start + 2**16] == BOS)[:1]:
             return start + int(found)
     raise RunError(f"{path}: no document starts in it")
 
 
 def segments(inputs: np.ndarray, longest: int) -> Tensor:
     """Where the segments of a row of n ids begin, then n, and n again up to a multiple of 64: int32."""
-    n = len(inputs)
-    bounds = sorted({0, *np.flatnonzero(inputs == _BOS).tolist(), n})
-    offsets = [each for start, end in itertools.pairwise(bounds) for each in range(start, end, longest)]
+    n, offsets = len(inputs), segment_starts(inputs, longest)
     return torch.tensor(offsets + [n] * (_FEW_SHAPES - len(offsets) % _FEW_SHAPES), dtype=torch.int32)

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from golfzoo.engine import RunError
-from golfzoo_reviews import TextSGD, document_pieces, document_starts
+from golfzoo_reviews import TextSGD, document_pieces
+from golfzoo_segments import segment_starts
 
 if TYPE_CHECKING:
     from golfzoo_lora_ttt import PhasedLoraConfig
@@ -87,7 +88,7 @@ class PhasedLora:
             lr = config.review_lr * 0.5 * (1 + math.cos(math.pi * number / (len(chunks) - 1)))
             for _ in range(config.review_epochs):
                 if getattr(self.model, "takes_segments", False):
-                    optimizer.step_packed(chunk, document_starts(chunk, config.review_context), lr, group)
+                    optimizer.step_packed(chunk, segment_starts(chunk[:-1], config.review_context), lr, group)
                 else:
                     optimizer.step(document_pieces(chunk, config.review_context), lr, group)
         self.reviewing = False

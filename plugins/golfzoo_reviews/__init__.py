@@ -11,10 +11,9 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_PADDED_TOKENS = 2**15  # in one forward
+from golfzoo_segments import segment_starts
 
-BOS = 1
-"""The token that every document starts with."""
+_PADDED_TOKENS = 2**15  # in one forward
 
 Batch = tuple[Tensor, Tensor, Tensor | None]
 """Inputs and targets, both (rows, time), where -1 is no target; and segments, if there are some."""
@@ -87,14 +86,8 @@ def pieces(text: Tensor, longest: int) -> list[Tensor]:
     return [text[start : start + longest + 1] for start in range(0, len(text) - 1, longest)]
 
 
-def document_starts(text: Tensor, longest: int) -> list[int]:
-    """Where the pieces of documents begin in a text, (n + 1,) tokens: at its beginning, at every BOS, and after so many
-    targets of a document."""
-    starts = [0, *((text[1:-1] == BOS).nonzero().flatten() + 1).tolist(), len(text) - 1]
-    return [piece for start, end in itertools.pairwise(starts) for piece in range(start, end, longest)]
-
-
 def document_pieces(text: Tensor, longest: int) -> list[Tensor]:
-    """A text cut into rows there; each has the first token of the next as its last target."""
-    starts = [*document_starts(text, longest), len(text) - 1]
+    """A text cut into rows where the pieces of its documents begin; each has the first token of the next as its last
+    target."""
+    starts = [*segment_starts(text[:-1], longest), len(text) - 1]
     return [text[start : end + 1] for start, end in itertools.pairwise(starts)]

@@ -3,10 +3,32 @@ a library, which ships with whatever imports it."""
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import Tensor
+
+SCALE = ".scale"
+"""A tensor's scales are stored under its name with this behind it."""
+
+
+def fitting(rules: Any, name: str, role: str | None) -> dict[str, Any]:
+    """The first of (pattern, options) that fits a tensor, by its name or @role; {} where none does."""
+    fits = (vars(rule) for pattern, rule in rules if fnmatchcase(name, pattern) or pattern == f"@{role}")
+    return next(fits, {})
+
+
+def unscaled(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Codes times their scales, of each row or of the whole tensor; other tensors as they are."""
+    state = {}
+    for name, tensor in tensors.items():
+        if name + SCALE in tensors:
+            scale = tensors[name + SCALE].float()
+            state[name] = tensor.float() * (scale[:, None] if scale.ndim else scale)
+        elif not name.endswith(SCALE) or name.removesuffix(SCALE) not in tensors:
+            state[name] = tensor
+    return state
 
 
 def row_clips(rows: Tensor, fraction: float | None) -> Tensor:

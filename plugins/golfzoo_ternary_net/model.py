@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from golfzoo_layers.blocks import MLP, Block, Rope, attend
+from golfzoo_layers.blocks import MLP, Block, Rope, attend, through
 from golfzoo_layers.linear import CastedLinear, TiedHead
 from golfzoo_layers.norms import rms_norm
 from golfzoo_layers.roles import roles_of
@@ -82,15 +82,7 @@ class TernaryUNet(nn.Module):
     def forward(self, input_ids: Tensor) -> Tensor:
         """(batch, time) -> (batch, time, vocab_size)"""
         x = rms_norm(self.embed_proj(self.tok_emb(input_ids).float()))
-        x0, rope = x, self.rotary(x.shape[1], x.dtype)
-        skips: list[Tensor] = []
-        pushed = len(self.blocks) // 2
-        for number, block in enumerate(self.blocks):
-            if number >= pushed and skips:
-                x = x + self.skip_weights[number - pushed].to(x.dtype) * skips.pop()
-            x = block(x, x0, rope)
-            if number < pushed:
-                skips.append(x)
+        x = through(self.blocks, x, self.skip_weights, self.rotary(x.shape[1], x.dtype))
         logits = self.lm_head(self.embed_proj_rev(rms_norm(x)), self.tok_emb.weight)
         return self.capped(logits + self.vocab_bias.to(logits.dtype))
 
