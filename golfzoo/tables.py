@@ -22,6 +22,7 @@ class Published(Config):
 class RecordTable(Config):
     name: str = option(..., "names the run's folder; letters, digits, - and _", pattern=NAME)
     summary: str = option("", "one line for `golfzoo records`")
+    family: str = option("", "the line of records that it stands in, in lists")
     published: Published | None = option(None, "the published result that this record reproduces")
     seeds: tuple[int, ...] = option((), "every seed that will be run and reported; empty: only [train].seed")
     profile: str = option("none", "the profile that was laid over it; set when a record is resolved")

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import tomllib
+from itertools import groupby
+from operator import itemgetter
 
 import pytest
 
@@ -69,8 +71,12 @@ def test_records_lists_names_and_published_scores(golfzoo, tmp_path):
     status, output = golfzoo("records")
     assert status == 0
     assert any(line.split()[:3] == ["baseline", "records/baseline.toml", "1.1928"] for line in output.splitlines())
-    scores = [row["published"] or 9 for row in json.loads(golfzoo("records", "--json")[1])]
-    assert scores == sorted(scores), "the best first, those without one last"
+    rows = json.loads(golfzoo("records", "--json")[1])
+    families = {family: [row["published"] or 9 for row in some] for family, some in groupby(rows, itemgetter("family"))}
+    assert sum(map(len, families.values())) == len(rows), "each family in one place"
+    assert all(scores == sorted(scores) for scores in families.values()), "the best first, those without one last"
+    assert sorted(families, key=lambda family: families[family][0]) == list(families), "and families by their best"
+    assert [line for line in output.splitlines() if line in families] == list(families), "under headings"
     (tmp_path / "bad.toml").write_text("[record")
     assert "broken: " in golfzoo("records", tmp_path)[1]
     status, output = golfzoo("records", tmp_path / "none")

@@ -1,5 +1,6 @@
 """Lists for people and machines: components, the options of one, records."""
 
+import itertools
 import json
 import math
 import shutil
@@ -73,8 +74,9 @@ def _check_kind(zoo: Zoo, kind: str) -> None:
 
 
 def records(zoo: Zoo, folder: Path, as_json: bool, sizes: bool = False) -> str:
-    """Name, file, published score and summary of every record in a folder, the best score first; those without one come
-    last, and broken ones say what is wrong. `sizes`: also the bytes of the code that would ship."""
+    """Name, file, published score and summary of every record in a folder, by family: the one that holds the best score
+    first, and in it the best first. Those without a score come last, and broken ones say what is wrong. `sizes`: the
+    bytes of the code that would ship, too."""
     files = sorted(folder.glob("*.toml"))
     if not folder.exists():
         raise UsageError(f"{folder}: no such folder; give one that holds records, as in `golfzoo records DIR`")
@@ -84,18 +86,21 @@ def records(zoo: Zoo, folder: Path, as_json: bool, sizes: bool = False) -> str:
 
     rows: list[dict[str, Any]] = []
     for file in files:
+        row: dict[str, Any] = {"name": file.stem, "file": str(file), "family": "", "published": None}
         try:
             record = load_record(str(file), zoo)
             code = {"code": len(pack_code(record))} if sizes else {}
         except GolfzooError as error:
-            rows.append({"name": file.stem, "file": str(file), "published": None, "summary": f"broken: {error}"})
+            rows.append({**row, "summary": f"broken: {error}"})
         else:
             table = record.tables["record"]
             published = (table["published"] or {}).get("val_bpb")
-            rows.append(
-                {"name": table["name"], "file": str(file), "published": published, "summary": table["summary"], **code}
-            )
-    rows.sort(key=lambda row: row["published"] or math.inf)
+            row |= {"name": table["name"], "family": table["family"], "published": published}
+            rows.append({**row, "summary": table["summary"], **code})
+    best: dict[str, float] = {}
+    for row in rows:
+        best[row["family"]] = min(best.get(row["family"], math.inf), row["published"] or math.inf)
+    rows.sort(key=lambda row: (not row["family"], best[row["family"]], row["family"], row["published"] or math.inf))
     if as_json:
         return json.dumps(rows, indent=1)
 
@@ -104,28 +109,39 @@ def records(zoo: Zoo, folder: Path, as_json: bool, sizes: bool = False) -> str:
         published = f"{row['published']:.4f}" if row["published"] else "-"
         return [row["name"], row["file"], published, *code, row["summary"].split("\n")[0]]
 
-    return "\n".join(columns([cells(row) for row in rows]))
+    lines: list[str] = []
+    shown = iter(_aligned([cells(row) for row in rows]))
+    for family, members in itertools.groupby(rows, key=lambda row: row["family"]):
+        heading = [family or "of no family"] if any(best) else []
+        lines += [*([""] if lines else []), *heading, *itertools.chain(*itertools.islice(shown, len([*members])))]
+    return "\n".join(lines)
 
 
 def columns(rows: list[list[Any]]) -> list[str]:
-    """Rows as aligned lines. On a terminal their last column, which is prose, goes on below itself where it is too long
+    """Rows as aligned lines: one each, or more on a terminal that is too narrow."""
+    return [*itertools.chain(*_aligned(rows))]
+
+
+def _aligned(rows: list[list[Any]]) -> list[list[str]]:
+    """The lines of each row. On a terminal their last column, which is prose, goes on below itself where it is too long
     for the line; where there is no room for that, below the row."""
     texts = [[str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
     indent = sum(widths[:-1]) + 2 * len(widths[:-1])
-    lines: list[str] = []
+    blocks: list[list[str]] = []
     for row in texts:
         line = "  ".join(map(str.ljust, row, widths)).rstrip()
         room = shutil.get_terminal_size().columns - indent
         if not sys.stdout.isatty() or len(line) <= indent + room:
-            lines.append(line)
+            blocks.append([line])
         elif room >= _LEAST_ROOM:
             first, *more = broken(row[-1], room)
-            lines += ["  ".join([*map(str.ljust, row[:-1], widths), first]), *(" " * indent + part for part in more)]
+            line = "  ".join([*map(str.ljust, row[:-1], widths), first])
+            blocks.append([line, *(" " * indent + part for part in more)])
         else:
-            lines.append("  ".join(map(str.ljust, row[:-1], widths)).rstrip())
-            lines += [f"    {part}" for part in broken(row[-1], max(indent + room - 4, 1))]
-    return lines
+            line = "  ".join(map(str.ljust, row[:-1], widths)).rstrip()
+            blocks.append([line, *(f"    {part}" for part in broken(row[-1], max(indent + room - 4, 1)))])
+    return blocks
 
 
 def _short(file: str) -> str:
