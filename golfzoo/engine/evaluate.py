@@ -27,12 +27,13 @@ from golfzoo.engine.components import load_target
 from golfzoo.engine.data import ValidationText
 from golfzoo.engine.distributed import World
 from golfzoo.engine.ledger import Ledger, Score
-from golfzoo.engine.model import Scorer, frozen
+from golfzoo.engine.model import nats
+from golfzoo.engine.player import Player
 from golfzoo.engine.setup import Setup
 from golfzoo.engine.store import StageResult
 
 if TYPE_CHECKING:
-    from golfzoo.engine.protocols import Adaptor, Learner, TrainTable, Windowing
+    from golfzoo.engine.protocols import Adaptor, TrainTable, Windowing
 
 # Window widths are rounded up to this, so that a device sees few shapes.
 _WIDTH_STEP = 64
@@ -85,64 +86,61 @@ def evaluate(
     scorer: Callable[[Tensor, Tensor], Tensor] | None = None,
     ledger: Ledger | None = None,
 ) -> Score:
-    """Score a whole text. The model predicts; nats are taken here, entered, and only then shown to the adaptor.
+    """Score a whole text by a model, which maps ids (batch, time) to logits (batch, time, vocab_size), and an adaptor
+    in this process. `scorer` is the model's, compiled, for where no adaptor is attached to it: it is called with few
+    shapes."""
+    player = make_player(model, adaptor, world)
+    compiled = None if scorer is None or player.attached else partial(_in_few_shapes, scorer, windowing)
+    return play(player, text, windowing, world, seed, progress, compiled, ledger)
 
-    `model` maps ids, (batch, time), to logits, (batch, time, vocab_size). `progress` is told how many targets are
-    scored, by all processes together as far as this one can tell, and how many there are. `scorer` is the model's,
-    compiled, for where no adaptor is attached to it: it is called with few shapes. `ledger` is an empty
-    one of the text.
+
+def make_player(model: nn.Module, adaptor: Adaptor | None, world: World) -> Player:
+    reviews = hasattr(adaptor, "rounds")
+    make = load_target("golfzoo.engine.rounds:Reviewer") if reviews else Player
+    return make(model, adaptor, world)
+
+
+def play(
+    player: Player,
+    text: ValidationText,
+    windowing: Windowing,
+    world: World,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+    scorer: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ledger: Ledger | None = None,
+) -> Score:
+    """Score a whole text. The player predicts; nats are taken here, entered, and only then are targets revealed.
+
+    `progress` is told how many targets are scored, by all processes together as far as this one can tell, and how many
+    there are. `ledger` is an empty one of the text.
     """
     ledger = ledger or Ledger(text)
-    plain = scorer is None or getattr(adaptor, "attaches", adaptor is not None)
-    score = Scorer(model) if plain else partial(_in_few_shapes, scorer, windowing)
-    learner: Any = adaptor if hasattr(adaptor, "learn") else None
-    groups = plan_windows(text.starts, windowing, learner is not None)
-    width_step = windowing.context if getattr(model, "whole_windows", False) else _WIDTH_STEP
-    devices = [world.device] if world.device.type == "cuda" else []
-    # Without CUDA torch.manual_seed notes the stack at every call, which took 2 % of the time.
-    draw_from = torch.manual_seed if devices else torch.default_generator.manual_seed
-    with frozen(model) as trained, torch.random.fork_rng(devices):  # training goes on as if nothing had been scored
-        if adaptor:
-            adaptor.start(model, windowing.batch_sequences)
-        if hasattr(adaptor, "rounds"):
-            groups = load_target("golfzoo.engine.rounds:walk")(adaptor, model, trained, ledger, windowing, world)
+    width_step = windowing.context if player.whole_windows else _WIDTH_STEP
+    with player.playing(windowing.batch_sequences):
+        groups = plan_windows(text.starts, windowing, player.learns)
+        if player.reviews:
+            groups = load_target("golfzoo.engine.rounds:walk")(player, ledger, windowing, world)
         for number, group in enumerate(groups):
             if number % world.size != world.rank:
                 continue
-            draw_from(seed + number)  # the same draws for these documents whichever process has them
-            if learner:
-                learner.reset()
+            player.reset(seed + number)  # the same draws for these documents whichever process has them
             for windows in group:
-                _score(score, windows, width_step, windowing, world, learner, ledger)
+                inputs, targets, scored = _gather(text.tokens, windows, width_step, windowing.context)
+                learns = player.learns and bool(windows.continues.any())
+                with torch.no_grad(), world.autocast():
+                    if scorer:
+                        losses = scorer(inputs.to(world.device), targets.to(world.device))
+                    else:
+                        losses = nats(player.predict(inputs, learns), targets.to(world.device))
+                positions = windows.start[:, None] + np.arange(losses.shape[1])
+                ledger.write(positions[scored], losses.cpu().numpy()[scored])
+                if learns:
+                    player.reveal(targets, torch.from_numpy(scored & windows.continues[:, None]))
+                    ledger.updates += 1
                 if progress:
                     progress(ledger.entries * world.size, text.num_targets)
-        if adaptor:
-            adaptor.finish()
     return ledger.close(world)
-
-
-def _score(
-    score: Any,
-    windows: Windows,
-    width_step: int,
-    windowing: Windowing,
-    world: World,
-    learner: Learner | None,
-    ledger: Ledger,
-) -> None:
-    """Score a batch of windows, and let the adaptor that learns learn from those whose document goes on."""
-    inputs, targets, scored = _gather(ledger.text.tokens, windows, width_step, windowing.context)
-    learns = learner is not None and bool(windows.continues.any())
-    with torch.set_grad_enabled(learns), world.autocast():
-        losses = score(inputs.to(world.device), targets.to(world.device))
-    positions = windows.start[:, None] + np.arange(losses.shape[1])
-    ledger.write(positions[scored], losses.detach().cpu().numpy()[scored])
-    if learner and learns:
-        lessons = torch.from_numpy(scored & windows.continues[:, None]).to(world.device)
-        if hasattr(learner, "read"):
-            learner.read(inputs, targets)
-        learner.learn(losses, lessons)
-        ledger.updates += 1
 
 
 def _in_few_shapes(scorer: Any, windowing: Windowing, inputs: Tensor, targets: Tensor) -> Tensor:

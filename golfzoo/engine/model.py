@@ -62,6 +62,8 @@ def nats(logits: Tensor, target_ids: Tensor) -> Tensor:
 
     The one routine that turns logits into nats. Whatever a model returns is normalized here.
     """
+    if type(logits) is not Tensor:  # a subclass could answer for itself what its loss is
+        raise RunError(f"the model returned {type(logits).__name__}, and not plain logits")
     losses = nn.functional.cross_entropy(logits.float().flatten(0, 1), target_ids.flatten(), reduction="none")
     return losses.view_as(target_ids)
 
@@ -75,10 +77,7 @@ class Scorer(nn.Module):
 
     def forward(self, input_ids: Tensor, target_ids: Tensor, *segments: Tensor) -> Tensor:
         """Ids, both (batch, time) -> (batch, time) nats. `segments`: none, or one tensor, which only training has."""
-        logits = self.model(input_ids, *segments)
-        if type(logits) is not Tensor:  # a subclass could answer for itself what its loss is
-            raise RunError(f"the model returned {type(logits).__name__}, and not plain logits")
-        return nats(logits, target_ids)
+        return nats(self.model(input_ids, *segments), target_ids)
 
 
 class Objective(Scorer):

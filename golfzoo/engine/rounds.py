@@ -12,46 +12,64 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor
 
 from golfzoo.engine.distributed import World
 from golfzoo.engine.errors import RunError
 from golfzoo.engine.evaluate import Windows, plan_windows, split
 from golfzoo.engine.ledger import Ledger
+from golfzoo.engine.player import Player
 
 if TYPE_CHECKING:
-    from golfzoo.engine.protocols import Reviewer, Windowing
+    from golfzoo.engine.protocols import Windowing
 
 Round = tuple[Iterator[list[Windows]], list[tuple[int, int]]]
 """The groups of a round, and the spans of targets that are reviewed after it; none after the last."""
 
 
-def walk(
-    adaptor: Reviewer,
-    model: nn.Module,
-    trained: list[nn.Parameter],
-    ledger: Ledger,
-    windowing: Windowing,
-    world: World,
-) -> Iterator[list[Windows]]:
+class Reviewer(Player):
+    """A player whose adaptor learns across the text."""
+
+    reviews = True
+
+    @contextmanager
+    def playing(self, lanes: int) -> Iterator[None]:
+        before = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        try:
+            with super().playing(lanes):
+                yield
+        finally:
+            self.model.load_state_dict(before)
+
+    def rounds(self, sizes: list[int]) -> list[int]:
+        return list(self.adaptor.rounds(sizes))
+
+    def review(self, texts: list[Tensor]) -> None:
+        """Learn from the tokens of texts of which every target is entered, each (tokens,) int64, by all weights that
+        are trained."""
+        with torch.enable_grad(), self.world.autocast():
+            for parameter in self.trained:
+                parameter.requires_grad_(True)
+            self.adaptor.review(texts, self.world.group)
+        for parameter in self.trained:
+            parameter.requires_grad_(False)
+            parameter.grad = None
+
+
+def walk(player: Reviewer, ledger: Ledger, windowing: Windowing, world: World) -> Iterator[list[Windows]]:
     """Groups of window batches as plan_windows gives them, to be scored as they come: whoever asks for the first group
-    of a round has scored all before it, and waits here for the review. `trained` are the parameters that a review may
-    change."""
-    starts = bounds_of(ledger.text.starts, windowing)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    plan = rounds_in_lanes if hasattr(adaptor, "learn") else rounds_of_windows
-    try:
-        for groups, spans in plan(adaptor, starts, windowing):
-            yield from groups
-            if spans:
-                review(adaptor, trained, ledger, spans, world)
-    finally:
-        model.load_state_dict(before)
+    of a round has scored all before it, and waits here for the review."""
+    plan = rounds_in_lanes if player.learns else rounds_of_windows
+    for groups, spans in plan(player, bounds_of(ledger.text.starts, windowing), windowing):
+        yield from groups
+        if spans:
+            review(player, ledger, spans, world)
 
 
 def bounds_of(starts: np.ndarray, windowing: Windowing) -> np.ndarray:
@@ -59,9 +77,9 @@ def bounds_of(starts: np.ndarray, windowing: Windowing) -> np.ndarray:
     return starts if windowing.isolate_documents else starts[[0, -1]]
 
 
-def rounds_of_windows(adaptor: Reviewer, starts: np.ndarray, windowing: Windowing) -> Iterator[Round]:
+def rounds_of_windows(player: Reviewer, starts: np.ndarray, windowing: Windowing) -> Iterator[Round]:
     """Rounds by numbers of targets."""
-    ends = ends_of(adaptor, starts, windowing)
+    ends = ends_of(player, starts, windowing)
     everything = SimpleNamespace(**{**vars(windowing), "batch_sequences": int(starts[-1])})
     [[windows]] = plan_windows(starts, everything, in_lanes=False)
     first_scored = windows.start + windows.seen
@@ -79,9 +97,9 @@ def batches_of(windows: Windows, which: np.ndarray, windowing: Windowing) -> Ite
         yield [Windows(*(field[batch] for field in vars(windows).values()))]
 
 
-def rounds_in_lanes(adaptor: Reviewer, starts: np.ndarray, windowing: Windowing) -> Iterator[Round]:
+def rounds_in_lanes(player: Reviewer, starts: np.ndarray, windowing: Windowing) -> Iterator[Round]:
     """Rounds by numbers of documents."""
-    ends = ends_of(adaptor, starts, windowing)
+    ends = ends_of(player, starts, windowing)
     groups: list[list[Windows]] = []
     documents: list[int] = []
     done = 0
@@ -104,33 +122,24 @@ def batches_by_length(starts: np.ndarray, windowing: Windowing) -> list[np.ndarr
     return [batch[::-1] for batch in batches]
 
 
-def ends_of(adaptor: Reviewer, starts: np.ndarray, windowing: Windowing) -> list[int]:
+def ends_of(player: Reviewer, starts: np.ndarray, windowing: Windowing) -> list[int]:
     """After how many targets, or documents where it has `learn` too, the adaptor reviews: by what it is told of lengths
     alone. Raises RunError."""
     sizes, total = np.diff(starts), int(starts[-1])
-    if hasattr(adaptor, "learn"):
+    if player.learns:
         sizes, total = sizes[np.concatenate(batches_by_length(starts, windowing))], len(sizes)
-    ends = list(adaptor.rounds(sizes.tolist()))
+    ends = player.rounds(sizes.tolist())
     if ends != sorted({end for end in ends if isinstance(end, int) and 0 < end <= total}):
         raise RunError(f"the adaptor's rounds must be whole numbers that rise from 1 to at most {total}, got {ends}")
     return ends
 
 
-def review(
-    adaptor: Reviewer, trained: list[nn.Parameter], ledger: Ledger, spans: list[tuple[int, int]], world: World
-) -> None:
+def review(player: Reviewer, ledger: Ledger, spans: list[tuple[int, int]], world: World) -> None:
     """Let the adaptor learn from the texts of some spans of targets, once they are scored."""
     written = world.sum(np.concatenate([ledger.written[begin:end] for begin, end in spans]))
     if not (written == 1).all():
         raise RunError(f"{int((written != 1).sum())} targets of a round are not scored once before its review")
     tokens = ledger.text.tokens
-    texts = [torch.from_numpy(tokens[begin : end + 1].astype(np.int64)) for begin, end in spans]
-    with torch.enable_grad(), world.autocast():
-        for parameter in trained:
-            parameter.requires_grad_(True)
-        adaptor.review(texts, world.group)
-    for parameter in trained:
-        parameter.requires_grad_(False)
-        parameter.grad = None
+    player.review([torch.from_numpy(tokens[begin : end + 1].astype(np.int64)) for begin, end in spans])
     if world.rank == 0:
         ledger.updates += 1

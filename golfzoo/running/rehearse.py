@@ -56,7 +56,7 @@ def rehearse(setup: Setup, training: Training, emit: Emit) -> None:
     batch = training.batches.batch(0)
     inputs, segments = batch[0].reshape(-1, plan.train.seq_len), batch[2:]
     devices = [world.device] if world.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), frozen(model.module) as trained:
+    with torch.random.fork_rng(devices), frozen(model.module):
         with blaming_component(components, "architecture"):
             check_logits(setup, inputs[:1])
             if segments:
@@ -65,9 +65,6 @@ def rehearse(setup: Setup, training: Training, emit: Emit) -> None:
                 emit({"event": "note", "text": "attention: not by the flash kernel: it cannot do this architecture's"})
             context = inputs[:1].repeat(1, -(-plan.eval.context // inputs.shape[1]))[:, : plan.eval.context]
             check_logits(setup, context)
-        if components.adaptor:
-            with blaming_component(components, "adaptor"):
-                rehearse_adaptor(setup, trained)
         with blaming_component(components, "optimizer"):
             check_optimizers(model.module, training.optimizers)
         rehearse_schedule(setup, training)
@@ -79,6 +76,9 @@ def rehearse(setup: Setup, training: Training, emit: Emit) -> None:
         calibration = calibrate_by(setup, training, needs) if needs else {}
         if world.rank == 0:
             check_quantizer(setup, calibration, emit)
+    if components.adaptor:
+        with blaming_component(components, "adaptor"):
+            rehearse_adaptor(setup)
     with torch.random.fork_rng(devices), blaming_component(components, "architecture"):
         rehearse_loss(setup, batch if segments else [tensor[:1] for tensor in batch], emit)
 
