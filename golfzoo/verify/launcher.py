@@ -29,15 +29,8 @@ PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 36, 38, 47
 PIVOT_ROOT, CAPSET = {"x86_64": (155, 126), "aarch64": (41, 91)}.get(os.uname().machine, (-1, -1))
 LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT, MOUNT_SETATTR = 444, 445, 446, 442  # the same on every machine
 
-# Landlock's rights on files, by the version of its interface that brought them; what a file (no folder) can have.
-EXECUTE, WRITE, READ, READ_DIR, REFER, TRUNCATE, IOCTL = 1, 2, 4, 8, 1 << 13, 1 << 14, 1 << 15
-RIGHTS = {1: (1 << 13) - 1, 2: REFER, 3: TRUNCATE, 5: IOCTL}
-OF_FILES = EXECUTE | WRITE | READ | TRUNCATE | IOCTL
-MAKE_DEVICES_AND_SOCKETS = 1 << 6 | 1 << 9 | 1 << 11
-BIND_AND_CONNECT, SOCKETS_AND_SIGNALS = 3, 3
-LANDLOCK = {"landlock files": 3, "landlock tcp": 4, "landlock scopes": 6}  # layer -> version that has all of it
-# Without a /proc of its own, what Python and torch read there.
-PROC = ("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/filesystems", "/proc/driver/nvidia")
+READ_PROC = 4 | 8
+OF_FILES = 1 | 2 | 4 | 1 << 14 | 1 << 15  # what Landlock grants on a file that is no folder
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -172,38 +165,18 @@ def own_root(task: dict[str, Any]) -> None:
 # ---- what the command gives up ---------------------------------------------------------------------------------------
 
 
-def landlock(task: dict[str, Any], proc: tuple[str, ...]) -> dict[str, str]:
-    """Landlock with all that this kernel's version of it can refuse; the layers, with reasons."""
-    try:
-        version = call("syscall", LANDLOCK_CREATE, None, 0, 1)
-        kept = {name: needed for name, needed in LANDLOCK.items() if name not in task["without"]}
-        handled = sum(rights for since, rights in RIGHTS.items() if since <= version) if "landlock files" in kept else 0
-        tcp = BIND_AND_CONNECT if kept.get("landlock tcp", 99) <= version else 0
-        scopes = SOCKETS_AND_SIGNALS if kept.get("landlock scopes", 99) <= version else 0
-        if handled or tcp or scopes:
-            attributes = (ctypes.c_uint64 * 3)(handled, tcp, scopes)
-            ruleset = call("syscall", LANDLOCK_CREATE, attributes, 8 if version < 4 else 16 if version < 6 else 24, 0)
-            allow(ruleset, handled, task, proc)
-            call("syscall", LANDLOCK_RESTRICT, ruleset, 0)
-    except (OSError, AttributeError) as error:
-        return dict.fromkeys(LANDLOCK, f"no Landlock here: {error}")
-    reasons = {name: f"needs version {needed} of Landlock, this kernel has {version}" for name, needed in kept.items()}
-    reasons |= {name: "" for name, needed in kept.items() if needed <= version}
-    return dict.fromkeys(LANDLOCK, "left out on request") | reasons
-
-
-def allow(ruleset: int, handled: int, task: dict[str, Any], proc: tuple[str, ...]) -> None:
-    allowed = [(path, EXECUTE | READ | READ_DIR) for path in task["readable"]]
-    allowed += [(path, READ | READ_DIR) for path in proc]
-    allowed += [(path, READ | WRITE | TRUNCATE | IOCTL) for path in task["devices"]]
-    allowed += [(task["writable"], ~(EXECUTE | MAKE_DEVICES_AND_SOCKETS))]
-    for path, rights in allowed:
-        rights &= handled & (-1 if os.path.isdir(path) else OF_FILES)
-        if rights and os.path.exists(path):
+def landlock(attributes: list[int], rules: dict[str, int]) -> None:
+    """Everything is refused that the attributes name and no rule grants: golfzoo/verify/landlock.py."""
+    wanted = (ctypes.c_uint64 * len(attributes))(*attributes)
+    ruleset = call("syscall", LANDLOCK_CREATE, wanted, ctypes.sizeof(wanted), 0)
+    for path, rights in rules.items():
+        if os.path.exists(path):
             place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            rights &= -1 if os.path.isdir(path) else OF_FILES
             rule = ctypes.create_string_buffer(rights.to_bytes(8, "little") + place.to_bytes(4, "little"), 12)
             call("syscall", LANDLOCK_ADD, ruleset, 1, rule, 0)
             os.close(place)
+    call("syscall", LANDLOCK_RESTRICT, ruleset, 0)
 
 
 def no_privileges() -> None:
@@ -233,6 +206,14 @@ def limit(task: dict[str, Any]) -> None:
         resource.setrlimit(number, (value, value))
 
 
+def limit_processes(number: int) -> None:
+    """Of its user in its namespace; before Linux 5.14 of its user everywhere, and then it may have too many already."""
+    if os.getuid() == 0:
+        raise OSError(0, "a limit of processes does not bind root")
+    resource.setrlimit(resource.RLIMIT_NPROC, (number, number))
+    os.waitpid(fork(lambda: None, 2), 0)
+
+
 def become_command(task: dict[str, Any], layers: Layers, report: int) -> None:
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -240,9 +221,14 @@ def become_command(task: dict[str, Any], layers: Layers, report: int) -> None:
     os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
     os.chdir(task["writable"])
     layers.put_on("limits", lambda: limit(task))
+    layers.put_on("process limit", lambda: limit_processes(task["processes"]), "user namespace", rehearse=True)
     layers.put_on("no new privileges", lambda: call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-    proc = ("/proc",) if layers.holds("own proc") else tuple(os.path.realpath(path) for path in PROC)
-    layers |= landlock(task, proc)
+    asked, held = task["landlock"], Layers([])
+    if asked["attributes"]:
+        proc = ["/proc"] if layers.holds("own proc") else map(os.path.realpath, task["proc"])
+        rules = asked["rules"] | dict.fromkeys(proc, asked["attributes"][0] & READ_PROC)
+        held.put_on("landlock", lambda: landlock(asked["attributes"], rules))
+    layers |= {name: reason or held.get("landlock", "") for name, reason in asked["layers"].items()}
     layers.put_on("no capabilities", no_privileges)
     if sys.platform == "linux":
         call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -266,11 +252,23 @@ def children(process: int) -> set[int]:
     return found
 
 
+def descendants(processes: set[int]) -> set[int]:
+    """All below these."""
+    found: set[int] = set()
+    rest = set(processes)
+    while rest:
+        new = children(rest.pop()) - found
+        found |= new
+        rest |= new
+    return found
+
+
 def kill_all() -> None:
-    """Every child, and every grandchild that thereby becomes one, until there are none."""
+    """Everything below, orphans come here, until there is nothing."""
     for _ in range(5000):
-        for child in children(os.getpid()):
-            os.kill(child, signal.SIGKILL)
+        for process in descendants({os.getpid()}):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
         try:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
@@ -293,11 +291,8 @@ def keep_watch(task: dict[str, Any], layers: Layers, report: int) -> None:
     player = fork(partial(become_command, task, layers, report), report)
     for inherited in task["pass_fds"]:
         os.close(inherited)
-    poll = select.poll()
-    poll.register(0, select.POLLIN)
-    poll.register(awake, select.POLLIN)
     ended = -1
-    while ended < 0 and not any(number == 0 for number, _ in poll.poll()):
+    while ended < 0 and 0 not in select.select([0, awake], [], [])[0]:
         os.read(awake, 4096)
         while (done := os.waitpid(-1, os.WNOHANG))[0]:
             if done[0] == player:

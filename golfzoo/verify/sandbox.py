@@ -29,6 +29,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from golfzoo.verify.landlock import landlock, landlock_version
 from golfzoo.verify.seccomp import filter_program
 from golfzoo.verify.usage import Limits, kill_tree, over_limit
 
@@ -39,6 +40,8 @@ _SYSTEM = (
     *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/alternatives", "/etc/localtime"),
     *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/sys/devices/system"),
 )
+# Without a /proc of its own, what Python and torch read there.
+_PROC = ("self", "cpuinfo", "meminfo", "stat", "filesystems", "driver/nvidia")
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _KEPT = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
 
@@ -58,6 +61,7 @@ def confined(
     gpus = sorted(str(path) for path in Path("/dev").glob("nvidia*"))
     granted = [*_libraries(), *map(str, readable), *(["/sys"] if gpus else [])]
     granted = sorted({path for name in granted for path in (os.path.abspath(name), os.path.realpath(name))})
+    granted = [path for path in granted if os.path.exists(path)]
     devices = [path for path in (*(f"/dev/{name}" for name in _DEVICES), *gpus) if os.path.exists(path)]
     programs = [filter_program(platform.machine(), *reach) for reach in itertools.product((False, True), repeat=2)]
     rlimits = {
@@ -74,9 +78,12 @@ def confined(
     task = {
         "command": command,
         "environment": _environment(writable),
-        "readable": [path for path in granted if os.path.exists(path)],
+        "readable": granted,
+        "landlock": landlock(granted, devices, str(writable), landlock_version(), without),
         "writable": str(writable),
         "devices": devices,
+        "proc": [f"/proc/{name}" for name in _PROC],
+        "processes": limits.processes,
         "rlimits": rlimits,
         "seccomp": [program.hex() for program in programs],
         "pass_fds": pass_fds,
@@ -155,7 +162,7 @@ class Confined:
         """Its exit status; `subprocess.TimeoutExpired` where it goes on for longer."""
         if not self._done.wait(timeout):
             raise subprocess.TimeoutExpired("confined", timeout or 0.0)
-        return self.returncode if self.returncode is not None else -signal.SIGKILL
+        return self.returncode or 0
 
     def kill(self) -> None:
         """Ends it and everything that it started, and returns when that is done."""
@@ -193,7 +200,7 @@ class Confined:
             else:
                 let_go = let_go or time.monotonic()
                 if time.monotonic() - let_go > _GRACE:
-                    kill_tree(self._process.pid, self.layers.get("pid namespace") == "")
+                    kill_tree(self._process.pid)
         while self._open and self._read():
             pass
         for end in self._open:
@@ -231,6 +238,7 @@ class Confined:
 
     def _conclude(self) -> None:
         told = self._messages()
+        self.returncode = -signal.SIGKILL
         if "status" in told:
             self.returncode = os.waitstatus_to_exitcode(told["status"])
             code = self.returncode

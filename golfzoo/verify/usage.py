@@ -6,7 +6,7 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from golfzoo.verify.launcher import children
+from golfzoo.verify.launcher import children, descendants
 
 _MAX_ENTRIES = 20_000  # of its folder
 
@@ -44,26 +44,15 @@ def over_limit(launcher: int, limits: Limits, folder: Path | None) -> str | None
                     unlinked |= _open_unlinked(process, folder.stat().st_dev)
         except (OSError, ValueError, IndexError, KeyError):
             continue  # it has just ended
-    if memory > limits.memory_bytes:
-        return f"memory: more than {limits.memory_bytes:,} bytes"
     if num_tasks > limits.processes:
         return f"processes: more than {limits.processes}"
+    if memory > limits.memory_bytes:
+        return f"memory: more than {limits.memory_bytes:,} bytes"
     if ticks / os.sysconf("SC_CLK_TCK") > limits.cpu_seconds:
         return f"CPU time: more than {limits.cpu_seconds:g} s"
     if folder is not None:
         return _over_files(folder, limits.file_bytes - sum(unlinked.values()), limits.file_bytes)
     return None
-
-
-def descendants(processes: set[int]) -> set[int]:
-    """All below these."""
-    found: set[int] = set()
-    rest = set(processes)
-    while rest:
-        new = children(rest.pop()) - found
-        found |= new
-        rest |= new
-    return found
 
 
 def _open_unlinked(process: int, device: int) -> dict[tuple[int, int], int]:
@@ -79,6 +68,8 @@ def _open_unlinked(process: int, device: int) -> dict[tuple[int, int], int]:
 
 def _over_files(folder: Path, left: int, limit: int) -> str | None:
     rest, num_entries = [str(folder)], 0
+    if left < 0:
+        return f"files: more than {limit:,} bytes"
     while rest:
         try:
             with os.scandir(rest.pop()) as entries:
@@ -97,9 +88,18 @@ def _over_files(folder: Path, left: int, limit: int) -> str | None:
     return None
 
 
-def kill_tree(launcher: int, namespace: bool) -> None:
-    """By hand, where the launcher does not do it: what it has started first, so that orphans still come to it."""
+def kill_tree(launcher: int) -> None:
+    """By hand, where the launcher does not do it. To be called until all are gone: as long as anything lives below its
+    keeper, the keeper is left, because orphans come to it."""
     keeper = children(launcher)
-    for process in [*([] if namespace else descendants(keeper)), *keeper, launcher]:
+    below = {process for process in descendants(keeper) if not _is_zombie(process)}
+    for process in below or {*keeper, launcher}:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
+
+
+def _is_zombie(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
