@@ -314,7 +314,12 @@ def test_an_attempt_gets_nothing(got, name):
 
 # name -> the attempt, what its limits are, why it is ended, and what it must have said if it ends by itself
 LIMITED = {
-    "threads": ("for _ in range(100): threading.Thread(target=time.sleep, args=(30,)).start()", {}, "processes"),
+    "threads": (
+        "try:\n for _ in range(100): threading.Thread(target=time.sleep, args=(30,)).start()\n"
+        "except RuntimeError: os._exit(1)",
+        {},
+        ("processes", "exit status 1"),
+    ),
     "endless output": ("while True: os.write(1, bytes(10000))", {}, "output"),
     "many files": ("for n in range(9): open(str(n), 'wb').write(bytes(8 << 20))\ntime.sleep(30)", {}, "files"),
     "files without a name": (
@@ -504,6 +509,29 @@ def test_layers_that_are_missing_are_named_and_the_command_runs(tmp_path):
     assert bare.layers.keys() == inside.layers.keys()
     assert all(reason for name, reason in bare.layers.items() if name != "watch")
     print({name: reason or "holds" for name, reason in inside.layers.items()})
+
+
+def test_a_sandbox_within_a_sandbox_names_what_it_is_refused(tmp_path):
+    (tmp_path / "within").mkdir()
+    code = f"""
+        import sys
+        from pathlib import Path
+        from golfzoo.verify.sandbox import confined
+        from golfzoo.verify.usage import Limits
+        command = [sys.executable, "-c", "print('deep inside')"]
+        inside = confined(command, readable=[], writable=Path("within"), limits={LIMITS!r})
+        inside.wait(20)
+        print(inside.ended, inside.output(), inside.layers)
+    """
+    outer = confined([sys.executable, "-c", textwrap.dedent(code)], readable=[], writable=tmp_path, limits=LIMITS)
+    outer.wait(25)
+    said = outer.output().decode()
+    assert "exit status 0 b'deep inside\\n'" in said
+    if outer.layers["seccomp"] == "":
+        assert "'user namespace': 'unshare: Operation not permitted'" in said
+        assert "'own root': 'needs a mount namespace'" in said
+    if outer.layers["landlock files"] == "":
+        assert "'landlock files': ''" in said
 
 
 # ---- tables that no kernel here can try ------------------------------------------------------------------------------

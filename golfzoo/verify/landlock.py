@@ -4,6 +4,7 @@ It follows from the version of it that this kernel has: older ones know fewer ri
 stays allowed.
 """
 
+import sys
 from collections.abc import Collection
 from typing import Any
 
@@ -18,9 +19,11 @@ _LAYERS = {"landlock files": 3, "landlock tcp": 4, "landlock scopes": 6}  # laye
 
 def landlock_version() -> int:
     """0 where this kernel has none."""
+    if sys.platform != "linux":
+        return 0
     try:
         return call("syscall", LANDLOCK_CREATE, None, 0, 1)
-    except (OSError, AttributeError):
+    except OSError:
         return 0
 
 

@@ -3,18 +3,22 @@
 It reads Python, its libraries and the folders it is given, writes one private folder, speaks over the descriptors it
 inherits, and has no network, no view of other processes, and limits on everything that it could use up. The layers lie
 one over the other, because no system allows them all: namespaces, Landlock, seccomp, rights given up, resource limits,
-and a watch over all its processes together (golfzoo/verify/launcher.py, usage.py). `Confined.layers` says which hold.
+and a watch over all its processes together (launcher.py, landlock.py, seccomp.py, usage.py). `Confined.layers` says
+which hold.
 
-What it promises where all hold: nothing is read or written but what was granted, nothing is sent but over the
-inherited descriptors, and nothing survives. What it does not: the kernel, and a graphics card's driver where there is
-one, are trusted; side channels (time, load) stay open; what is granted can be read whole, every installed package too;
-and an inherited memory descriptor can be opened again for writing through /proc/self/fd, unless it is sealed.
+What it promises where all hold: nothing is read or written but what was granted, nothing is sent but over the inherited
+descriptors, and nothing survives. What it does not: the kernel, and a graphics card's driver where there is one, are
+trusted; side channels (time, load) stay open; what is granted can be read whole, every installed package too; and an
+inherited memory descriptor can be opened again for writing through /proc/self/fd, unless it is sealed. The watch looks
+20 times a second, so use may be over a limit for that long. Without a root of its own, names, sizes and dates of files
+outside can be seen, though not what is in them.
 
-Not the package sandlock (0.9): it wants Landlock's sixth version or nothing, passes no descriptors, limits neither CPU
-time nor files nor output, and asks a supervisor of 13 MB about system calls, which Docker's own profile forbids.
+Not the package sandlock (0.9): by default it wants Landlock's sixth version, it passes no descriptors, has no limit of
+CPU time or output, and answers system calls from a supervisor of 13 MB, by means that Docker's own profile forbids.
 """
 
 import contextlib
+import errno
 import itertools
 import json
 import os
@@ -56,7 +60,12 @@ def confined(
     without: Collection[str] = (),
 ) -> "Confined":
     """Starts the command, with an absolute path of its program. Its working, home and temporary folder is `writable`.
-    `without`: layers to leave out, to try the others alone."""
+
+    A link in a readable folder that leads elsewhere leads nowhere. `without`: layers to leave out, to try the others
+    alone. FileNotFoundError for a readable path that is not there; whatever else goes wrong is told by `ended`.
+    """
+    if missing := [path for path in (*readable, writable) if not path.exists()]:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(missing[0]))
     writable = writable.resolve()
     gpus = sorted(str(path) for path in Path("/dev").glob("nvidia*"))
     granted = [*_libraries(), *map(str, readable), *(["/sys"] if gpus else [])]

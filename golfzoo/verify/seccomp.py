@@ -23,13 +23,13 @@ setdomainname 171 162,
 socket 41 198, connect 42 203, bind 49 200, listen 50 201, accept 43 202, accept4 288 242,
 shmget 29 194, shmat 30 196, shmctl 31 195, semget 64 190, semop 65 193, semctl 66 191, semtimedop 220 192,
 msgget 68 186, msgsnd 69 189, msgrcv 70 188, msgctl 71 187, mq_open 240 180, mq_unlink 241 181,
+setpriority 141 140, ioprio_set 251 30, sched_setscheduler 144 119, sched_setparam 142 118, sched_setattr 314 274,
 execveat 322 281, memfd_create 319 279, memfd_secret 447 447
 """
-# What acts on other processes: refused where no other layer keeps those out of reach.
-_REACHING_OUT = """
+# Signals to other processes: refused where no other layer keeps those out of reach.
+_SIGNALS = """
 kill 62 129, tkill 200 130, tgkill 234 131, rt_sigqueueinfo 129 138, rt_tgsigqueueinfo 297 240,
-pidfd_send_signal 424 424, setpriority 141 140, ioprio_set 251 30, sched_setscheduler 144 119, sched_setparam 142 118,
-sched_setattr 314 274, sched_setaffinity 203 122
+pidfd_send_signal 424 424
 """
 # What Landlock lets through to every file that has a name: refused where no root of its own hides them.
 _CHANGING_ATTRIBUTES = """
@@ -47,6 +47,7 @@ _BY_ARGUMENT = (
     ("socketpair", 53, 199, 0, 0xFFFFFFFF, (1,), True),  # AF_UNIX
     ("socketpair", 53, 199, 1, 0xF, (1, 5), True),  # streams: a datagram socket may send to any address
     ("prlimit64", 302, 261, 0, 0xFFFFFFFF, (0,), True),  # of itself
+    ("sched_setaffinity", 203, 122, 0, 0xFFFFFFFF, (0,), True),
     ("fcntl", 72, 25, 1, 0xFFFFFFFF, (8, 15), False),  # F_SETOWN, F_SETOWN_EX: signals to others
     (
         "ioctl",
@@ -77,7 +78,7 @@ def filter_program(machine: str, others_in_reach: bool, files_in_reach: bool) ->
     column, architecture = _ARCHITECTURES[machine]
     program = [(_LOAD, 0, 0, 4), (_EQUAL, 1, 0, architecture), (_RETURN, 0, 0, _KILL), (_LOAD, 0, 0, 0)]
     program += [(_AT_LEAST, 0, 1, _FIRST_UNKNOWN), (_RETURN, 0, 0, _ABSENCE)]
-    refused = _numbers(_REFUSED, column) + _numbers(_REACHING_OUT, column) * others_in_reach
+    refused = _numbers(_REFUSED, column) + _numbers(_SIGNALS, column) * others_in_reach
     refused += _numbers(_CHANGING_ATTRIBUTES, column) * files_in_reach
     for numbers, answer in ((_numbers(_ABSENT, column), _ABSENCE), (refused, _REFUSE)):
         for number in numbers:
