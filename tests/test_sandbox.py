@@ -229,7 +229,9 @@ def outside(tmp_path_factory):
     secret = folder / "other submission" / "weights"
     (folder / "readable").mkdir()
     (folder / "readable" / "model.py").write_text("the model")
-    home = tempfile.NamedTemporaryFile("w", dir=Path.home(), prefix=".golfzoo-test-")
+    home = tempfile.NamedTemporaryFile(
+        "w", dir=Path.home() if os.access(Path.home(), os.W_OK) else None, prefix=".golfzoo-test-"
+    )
     shm = tempfile.NamedTemporaryFile("w", dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
     for path in (secret, home.name, shm.name):
         Path(path).write_text(SECRET)
@@ -381,10 +383,12 @@ def test_many_empty_files_end_it(tmp_path, monkeypatch):
 @pytest.mark.parametrize("system", ["every layer", "no namespaces"])
 def test_a_fork_bomb_ends_and_leaves_nobody(system, tmp_path):
     bomb = "for _ in range(10):\n os.fork(); os.setsid() if os.getpid() != os.getsid(0) else None\ntime.sleep(30)"
-    token, inside = start(bomb, tmp_path, SYSTEMS[system])
+    token, inside = start(bomb, tmp_path, SYSTEMS[system], wall_seconds=5)
     ended = ended_with_nobody_left(token, inside)
-    held = inside.layers["process limit"] == "" and ended == "exit status 1"
-    assert held or ended.startswith("processes"), inside.output()
+    if inside.layers["process limit"] == "":
+        assert b"BlockingIOError" in inside.output()
+    else:
+        assert ended.startswith("processes"), inside.output()
 
 
 @pytest.mark.parametrize("system", ["every layer", "no namespaces"])

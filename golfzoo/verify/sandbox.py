@@ -61,8 +61,9 @@ def confined(
 ) -> "Confined":
     """Starts the command, with an absolute path of its program. Its working, home and temporary folder is `writable`.
 
-    A link in a readable folder that leads elsewhere leads nowhere. `without`: layers to leave out, to try the others
-    alone. FileNotFoundError for a readable path that is not there; whatever else goes wrong is told by `ended`.
+    A link in a readable folder that leads elsewhere leads nowhere; what lies in `writable` afterwards is a stranger's,
+    links too. `without`: layers to leave out, to try the others alone. FileNotFoundError for a path that is not there;
+    whatever else goes wrong is told by `ended`.
     """
     if missing := [path for path in (*readable, writable) if not path.exists()]:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(missing[0]))
