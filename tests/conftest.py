@@ -86,7 +86,7 @@ def build_tiny_dataset(root):
     from golfzoo.corpus.sources import stdlib_documents
 
     texts = [text[:1500] for text, _ in zip(stdlib_documents(), range(80), strict=False)]
-    build_dataset("tiny", lambda: iter(texts), 384, root, lambda line: None, "a test", val_every=16)
+    build_dataset("tiny", lambda: iter(texts), 384, root, lambda line: None, "a test", val_every=16, drop_copies=True)
 
 
 def open_tokenizer(path, use="sentencepiece", folder=None):

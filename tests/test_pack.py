@@ -228,7 +228,7 @@ def test_a_plugin_with_packages_libraries_and_data(tiny_record, bare_site, data_
     for data in ("golfzoo_boxed/body/table.json", "golfzoo_boxed/body/bytes.bin"):
         assert unpacked[data].read_bytes() == (site / data).read_bytes()
     # The referee imports the same from the file, where nothing of it is installed.
-    place = "import pathlib; from golfzoo.verify.subprocess_main import import_from_submission as i; "
+    place = "import pathlib; from golfzoo.verify.player_main import import_from_submission as i; "
     place += "i(pathlib.Path('.')); from golfzoo_boxed.body import Boxed; print(Boxed(None), Boxed.__module__)"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path != str(site))}
     done = subprocess.run([sys.executable, "-c", place], capture_output=True, text=True, cwd=tmp_path, env=environment)

@@ -2,10 +2,8 @@
 a figure or a token that was changed is noticed."""
 
 import json
-import os
 import re
 import shutil
-import sys
 
 import numpy as np
 import pytest
@@ -66,16 +64,16 @@ def test_a_clean_run_passes_every_probe(tiny_run, data_root):
     words = [line.split() for line in done.stdout.splitlines()]
     from golfzoo.verify.verdict import MEANINGS
 
-    assert len(MEANINGS) == 14
+    assert len(MEANINGS) == 18
     for probe in MEANINGS:
-        assert any(line[: len(probe.split()) + 1] == [*probe.split(), "holds"] for line in words), probe
+        word = "-" if probe in ("text", "control") else "holds"  # no challenge, and no held-out shards
+        assert any(line[: len(probe.split()) + 1] == [*probe.split(), word] for line in words), probe
 
 
-def test_a_clean_submission_passes_and_is_scored_by_its_own_code_too(packed, data_root):
+def test_a_clean_submission_passes(packed, data_root):
     report = json.loads(call(data_root, "verify", packed, "--json").stdout)
     assert report["holds"]
-    score = next(probe for probe in report["probes"] if probe["probe"] == "score")
-    assert "by its own code" in score["figure"]
+    assert {probe["probe"]: probe["holds"] for probe in report["probes"]}["code"] is True
 
 
 def test_without_isolation_or_adaptor_it_passes_too(tiny_run, data_root, tmp_path):
@@ -221,32 +219,52 @@ def test_an_honest_adaptor_that_learns_across_documents_passes(install, tmp_path
     assert run_cheat(install, tmp_path, data_root, "adaptor", ACROSS_DOCUMENTS) == set()
 
 
+def judge(install, tmp_path, tiny_run, zoo, body, adaptor, tables=None):
+    """The artifact of the tiny run, under another adaptor: probe -> whether it holds. The score is not what was
+    reported, of course."""
+    import contextlib
+    import dataclasses
+
+    from golfzoo.engine.distributed import World
+    from golfzoo.verify.referee import open_texts, play_all
+    from golfzoo.verify.remote import Nursery
+    from golfzoo.verify.scene import Scene
+    from golfzoo.verify.subject import code_folders, read_subject
+
+    install_cheat(install, tmp_path, "adaptor", body)
+    subject, alone = read_subject(tiny_run, zoo), World(0, 1, torch.device("cpu"), bf16=False)
+    targets = {**subject.targets, "adaptor": f"zoo_cheat_body:{adaptor}"}
+    subject = dataclasses.replace(subject, targets=targets, tables=tables or subject.tables)
+    place, notes = tmp_path / "place", []
+    place.mkdir()
+    with contextlib.closing(Nursery(place, code_folders(subject))) as nursery:
+        scene = Scene(subject, open_texts(subject, zoo)[0], alone, nursery, exact=True, seed=7)
+        verdicts = play_all(scene, None, {}, notes)
+    return {verdict.probe: verdict for verdict in verdicts}, notes
+
+
 @pytest.mark.parametrize(
     ("adaptor", "expected"),
     [
-        ("Cheat", [("causality", True), ("score first", True), ("isolation", None)]),
-        ("Ahead", [("causality", False), ("score first", False), ("isolation", None)]),
-        ("AheadInTheGroup", [("causality", False), ("score first", False), ("isolation", None)]),
-        ("Undeclared", [("causality", False), ("score first", True), ("isolation", False)]),
+        ("Cheat", {"causality": True, "score first": True, "isolation": None, "grouping": True}),
+        ("Undeclared", {"causality": False, "score first": True, "isolation": False}),
     ],
 )
 def test_learning_across_documents_is_declared_and_follows_the_scores(
     install, tmp_path, data, tiny_run, zoo, adaptor, expected
 ):
-    """The artifact of the tiny run, under another adaptor: those with something to hide are caught by what they do."""
-    from golfzoo.engine.distributed import World
-    from golfzoo.verify import probes
-    from golfzoo.verify.scene import make_scene
-    from golfzoo.verify.subject import read_subject
+    verdicts, _ = judge(install, tmp_path, tiny_run, zoo, ACROSS_DOCUMENTS, adaptor)
+    assert {probe: verdicts[probe].holds for probe in expected} == expected, verdicts
+    assert ("declares" in verdicts["isolation"].figure) == (adaptor != "Undeclared")
 
-    install_cheat(install, tmp_path, "adaptor", ACROSS_DOCUMENTS)
-    subject, alone = read_subject(tiny_run, zoo), World(0, 1, torch.device("cpu"), bf16=False)
-    targets = {**subject.targets, "adaptor": f"zoo_cheat_body:{adaptor}"}
-    scene = make_scene(subject.tables, targets, subject.artifact.read_bytes(), subject.claim, True, alone)
-    checks = (probes.check_causality, probes.check_score_first, probes.check_isolation)
-    verdicts = [check(scene) for check in checks]
-    assert [(verdict.probe, verdict.holds) for verdict in verdicts] == expected, verdicts
-    assert ("declares" in verdicts[-1].figure) == (adaptor != "Undeclared")
+
+@pytest.mark.parametrize("adaptor", ["Ahead", "AheadInTheGroup"])
+def test_who_looks_for_the_text_in_the_engine_finds_none(install, tmp_path, data, tiny_run, zoo, adaptor):
+    """In a run they do: the referee's frames are below theirs. Here it is another process."""
+    verdicts, notes = judge(install, tmp_path, tiny_run, zoo, ACROSS_DOCUMENTS, adaptor)
+    assert list(verdicts) == ["score"]
+    assert "KeyError: 'text'" in verdicts["score"].figure
+    assert any("Traceback" in note for note in notes)
 
 
 REVIEWING = """
@@ -302,21 +320,11 @@ class PhasedAhead(PhasedLora):
 
 
 @pytest.mark.parametrize("isolate", [True, pytest.param(False, marks=pytest.mark.slow)])
-@pytest.mark.parametrize(
-    ("adaptor", "expected"),
-    [
-        ("Honest", [True, True]), ("Ahead", [False, None]), ("Listening", [False, None]), ("Phased", [True, True]),
-        ("PhasedAhead", [False, None]),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("adaptor", ["Honest", "Ahead", "Listening", "Phased", "PhasedAhead"])
 def test_reviewers_that_look_ahead_are_caught_and_honest_ones_pass(
-    install, tmp_path, data, tiny_run, zoo, adaptor, expected, isolate
+    install, tmp_path, data, tiny_run, zoo, adaptor, isolate
 ):
-    from golfzoo.engine.distributed import World
     from golfzoo.record import load_record
-    from golfzoo.verify import probes
-    from golfzoo.verify.scene import make_scene
-    from golfzoo.verify.subject import read_subject
 
     phased = adaptor.startswith("Phased")
     if phased and not isolate:
@@ -326,19 +334,15 @@ def test_reviewers_that_look_ahead_are_caught_and_honest_ones_pass(
         options = "phases=[2,4,6]", "review_tokens=128", "review_context=64", "review_lr=0.1", "lr=0.01", "rank=4"
     used = (f"adaptor.use={'phased_lora' if phased else 'sgd'}", *(f"adaptor.{option}" for option in options))
     record = load_record(str(tiny_run / "record.toml"), zoo, (*used, f"eval.isolate_documents={str(isolate).lower()}"))
-    install_cheat(install, tmp_path, "adaptor", REVIEWING)
-    subject, alone = read_subject(tiny_run, zoo), World(0, 1, torch.device("cpu"), bf16=False)
-    targets = {**subject.targets, "adaptor": f"zoo_cheat_body:{adaptor}"}
-    scene = make_scene(record.tables, targets, subject.artifact.read_bytes(), subject.claim, True, alone)
-    assert scene.lessons.max() >= 2
-    verdicts = [check(scene) for check in (probes.check_causality, probes.check_score_first)]
-    for verdict, wanted in zip(verdicts, expected, strict=True):
-        assert wanted is None or verdict.holds == wanted, verdicts
+    verdicts, _ = judge(install, tmp_path, tiny_run, zoo, REVIEWING, adaptor, record.tables)
     if adaptor in ("Honest", "Phased"):
-        assert phased or probes.check_normalization(scene).holds
-        isolation = probes.check_isolation(scene)
-        assert isolation.holds is None
-        assert ("declares" in isolation.figure) == isolate
+        assert {probe for probe, verdict in verdicts.items() if verdict.holds is False} <= {"score"}, verdicts
+        assert verdicts["isolation"].holds is None
+        assert ("declares" in verdicts["isolation"].figure) == isolate
+    elif adaptor == "Listening":
+        assert not verdicts["causality"].holds
+    else:  # there is no ledger to look at
+        assert "RunError" in verdicts["score"].figure or "AttributeError" in verdicts["score"].figure
 
 
 @pytest.mark.slow
@@ -347,13 +351,11 @@ def test_an_adaptor_that_steps_with_torch_optim_passes(install, tmp_path, data_r
     assert run_cheat(install, tmp_path, data_root, "adaptor", STEPPING_ADAPTOR) == set()
 
 
-@pytest.mark.parametrize(
-    ("ahead", "probe"), [("1", "normalization"), pytest.param("2", "causality", marks=pytest.mark.slow)]
-)
-def test_an_adaptor_that_peeks_is_caught(install, tmp_path, data_root, ahead, probe):
-    """The input one place further on is the target itself: a prediction that has seen it does not sum to 1."""
+@pytest.mark.parametrize("ahead", ["1", pytest.param("2", marks=pytest.mark.slow)])
+def test_an_adaptor_that_peeks_is_caught(install, tmp_path, data_root, ahead):
+    """The input one place further on is the target itself."""
     body = PEEKING_ADAPTOR.replace("AHEAD", ahead)
-    assert {probe, "score first"} <= run_cheat(install, tmp_path, data_root, "adaptor", body)
+    assert "causality" in run_cheat(install, tmp_path, data_root, "adaptor", body)
 
 
 def test_an_architecture_that_looks_ahead_is_caught_by_causality(install, tmp_path, data_root):
@@ -408,55 +410,10 @@ def test_weights_kept_in_memory_are_of_no_use(install, tmp_path, data_root):
     assert stages["roundtrip"]["val_bpb"] > stages["trained"]["val_bpb"] + 0.1
 
 
-def test_weights_kept_in_a_file_are_caught_by_the_round_trip(install, tmp_path, data_root):
+def test_weights_kept_in_a_file_are_out_of_reach(install, tmp_path, data_root):
     body = HOARDING_QUANTIZER.replace("KEEP", IN_A_FILE).replace("FILE", repr(str(tmp_path / "hoard.pickle")))
     names = run_cheat(install, tmp_path, data_root, "quantizer", body)
-    assert "round trip" in names
-    assert "score" not in names  # the score does come out: only the round trip tells
-
-
-def test_files_of_the_process_itself_tell_nothing_and_others_do(tmp_path, monkeypatch):
-    from golfzoo.verify.subprocess_main import Watch
-
-    monkeypatch.setattr(sys, "addaudithook", lambda hook: None)  # there is no taking it away: it is told by hand
-    watch = Watch(tmp_path / "place")
-    hoard, other = tmp_path / "hoard", tmp_path / "other"
-    hoard.write_text("weights")
-
-    def opened(path, mode="r", flags=os.O_RDONLY):
-        watch.opened.clear()
-        watch.active = True
-        watch._note("open", (str(path), mode, flags))
-        watch.active = False
-        return watch.opened == [str(path)]
-
-    def make(name):
-        assert not opened(tmp_path / name, "w", os.O_WRONLY | os.O_CREAT)
-        (tmp_path / name).write_text("own")
-        assert not opened(tmp_path / name)
-        return tmp_path / name
-
-    def move(source, target, do=os.rename, folder=-1):
-        watch._note("os." + do.__name__, (str(source), str(target), folder, -1))
-        do(source, target)
-
-    assert opened(hoard)
-    assert opened(hoard, "a", os.O_WRONLY | os.O_CREAT)  # it was there before
-    assert opened(hoard)
-    move(make("draft"), other)  # as what writes a file in one go does
-    assert not opened(other)
-    other.unlink()
-    move(hoard, other, os.link)
-    assert opened(other)
-    move(make("draft"), tmp_path / "away")
-    move(hoard, make("draft"))
-    assert opened(tmp_path / "draft")
-    (tmp_path / "points").symlink_to(tmp_path / "draft")
-    move(make("own"), tmp_path / "points")
-    assert opened(tmp_path / "draft")
-    make("again")
-    move(tmp_path / "draft", tmp_path / "again", folder=0)  # relative to a folder that nobody knows
-    assert opened(tmp_path / "again")
+    assert {"score", "round trip"} <= names  # of the player, who is given the artifact alone
 
 
 def run_on(root, tmp_path, dataset, tokenizer):
@@ -526,7 +483,7 @@ def test_a_figure_of_submission_json_is_noticed(packed, data_root, tmp_path, zoo
     for figure in ("bytes_code", "tokens_scored", "steps", "seconds"):
         subject = read_subject(edit_submission(packed, tmp_path, figure), zoo)
         assert not subject.claim["intact"], figure
-        assert check_size(subject).holds == (figure != "bytes_code")
+        assert check_size(subject, None).holds == (figure != "bytes_code")
 
 
 @pytest.mark.slow
@@ -550,10 +507,10 @@ def test_calibration_is_counted_once(tiny_run, zoo, data_root, monkeypatch):
     subject.tables["train"]["max_wallclock_seconds"] = 600.0
     for trained, holds in ((599.0, True), (700.0, False)):
         subject.claim["seconds"] |= {"train": trained, "calibrate": 20.0}
-        assert check_clocks(subject).holds == holds
-    assert "training 700.0 s of 600;" in check_clocks(subject).figure
+        assert check_clocks(subject, None).holds == holds
+    assert "training 700.0 s of 600;" in check_clocks(subject, None).figure
     subject.tables["train"]["max_wallclock_seconds"] = 0.0
-    assert "training 700.0 s, no cap;" in check_clocks(subject).figure
+    assert "training 700.0 s, no cap;" in check_clocks(subject, None).figure
 
 
 def test_what_cannot_be_verified_is_said_plainly(data_root, tmp_path, packed):
@@ -571,15 +528,67 @@ def test_what_cannot_be_verified_is_said_plainly(data_root, tmp_path, packed):
     assert "not a packed golfzoo submission" in done.stderr
 
 
-@pytest.mark.slow
-def test_where_the_submissions_own_code_fails_its_traceback_is_shown(packed, data_root, tmp_path):
+def repacked(packed, tmp_path, change):
+    """The submission with other code: `change` is given path -> contents, and may return the bytes of a file."""
+    from golfzoo.shipping import code
+
+    folder = shutil.copytree(packed, tmp_path / "copy")
+    file = folder / "train_gpt.py"
+    record, files = code.unpack_files(file.read_bytes())
+    change(files)
+    text = {path: code._squeezed(path, contents) for path, contents in files.items()}
+    file.write_bytes(code._pack(text, code._head(record["tables"], record["targets"])))
+    return folder
+
+
+def engine_changed(files):
+    path = "golfzoo/engine/ledger.py"
+    files[path] = files[path].replace(b"np.log(2)", b"np.log(3)")
+
+
+def module_added(files):
+    files["numpy/__init__.py"] = b"x = 1"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [(engine_changed, "the engine differs in golfzoo.engine.ledger"), (module_added, "numpy would hide an installed")],
+)
+def test_another_engine_and_hidden_packages_are_refused(packed, data_root, tmp_path, zoo, change, said):
+    from golfzoo.verify.static_checks import check_code
+    from golfzoo.verify.subject import read_subject
+
+    assert check_code(read_subject(packed, zoo)).holds
+    verdict = check_code(read_subject(repacked(packed, tmp_path, change), zoo))
+    assert not verdict.holds
+    assert said in verdict.figure
+
+
+def test_code_around_the_packed_code_is_refused(packed, tmp_path, zoo):
+    from golfzoo.verify.static_checks import check_code
+    from golfzoo.verify.subject import read_subject
+
     folder = shutil.copytree(packed, tmp_path / "copy")
     code = (folder / "train_gpt.py").read_bytes()
     (folder / "train_gpt.py").write_bytes(code.replace(b"start(__file__", b"raise KeyError('no such layer')#", 1))
-    report = json.loads(call(data_root, "verify", folder, "--json").stdout)
-    score = next(probe for probe in report["probes"] if probe["probe"] == "score")
-    assert (score["holds"], score["figure"].partition("; ")[2]) == (False, "its own code failed")
-    first, *rest = next(note for note in report["notes"] if "own code" in note).splitlines()
-    assert first == "its own code fails: KeyError: 'no such layer'"
-    assert rest[0] == "    Traceback (most recent call last):"
-    assert all(line.startswith("    ") for line in rest)
+    assert "packed otherwise" in check_code(read_subject(folder, zoo)).figure
+
+
+@pytest.mark.parametrize("change", ["first token gone", "one token changed", "joined", "halved", "as it is"])
+def test_a_leak_is_seen_whatever_is_done_to_it(tmp_path, change):
+    from golfzoo.engine.shards import TokenStream
+    from golfzoo.verify.static_checks import leaked_shares
+
+    rng = np.random.default_rng(0)
+    val, train = ([np.append(1, rng.integers(2, 1000, n)) for n in sizes] for sizes in ((300, 200, 90), (500, 400, 70)))
+    put = {
+        "first token gone": [np.append(1, val[1][2:])],
+        "one token changed": [np.concatenate([val[1][:77], [5], val[1][78:]])],
+        "joined": [np.concatenate([train[2], val[1][1:]])],
+        "halved": [val[1][: len(val[1]) // 2]],
+        "as it is": [val[1]],
+    }[change]
+    for split, documents in (("val", val), ("train", [*train[:2], *put, train[2]])):
+        write_shard(tmp_path / f"x_{split}_000000.bin", np.concatenate(documents).astype(np.uint16))
+    shares = leaked_shares(TokenStream(tmp_path, "val"), TokenStream(tmp_path, "train"))
+    assert list(shares >= 0.4) == [False, True, False]

@@ -58,7 +58,17 @@ def build(
         raise UsageError(f"data build {name}: needs one of --text GLOB and --jsonl FILE")
     source = text or str(jsonl)
     description = build.build_dataset(
-        name, documents, vocab_size, data_root(), click.echo, source, val_every or 20, None, tokenizer_use, tokenizer
+        name,
+        documents,
+        vocab_size,
+        data_root(),
+        click.echo,
+        source,
+        val_every or 20,
+        None,
+        tokenizer_use,
+        tokenizer,
+        True,
     )
     _show_record_lines(description)
 

@@ -65,18 +65,23 @@ def size(path: Path, profile: str | None, as_json: bool) -> None:
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path), metavar="RUN|FOLDER")
+@click.option("--challenge", metavar="NAME|FILE", help="Rank it by this challenge's limits and text.")
+@click.option("--quick", is_flag=True, help="Probe a sample of the text, and say so.")
+@click.option("--seed", type=click.IntRange(0), help="Repeat the probes of an earlier verdict.")
 @json_option
-def verify(folder: Path, as_json: bool) -> None:
+def verify(folder: Path, challenge: str | None, quick: bool, seed: int | None, as_json: bool) -> None:
     """Check that the score of a RUN, or of a packed submission in FOLDER, holds.
 
-    Runs the probes in a fresh process, from the artifact and the validation data alone. A submission's own code is run
-    there too. Ends with status 0 only if every probe holds.
+    The referee plays the validation text itself, several times; the submission, in a process of its own, only predicts.
+    Ends with status 0 only if every probe holds.
     """
     from golfzoo.terminal.scores import show_verdicts
+    from golfzoo.verify.challenge import read_challenge
     from golfzoo.verify.referee import report, verify
     from golfzoo.zoo import discover
 
-    verdicts, notes = verify(folder, discover())
+    rules = read_challenge(challenge) if challenge else None
+    verdicts, notes = verify(folder, discover(), rules, quick, seed, lambda text: click.echo(f"{text} ...", err=True))
     reported = report(verdicts, notes)
     if as_json:
         click.echo(json.dumps(reported, indent=1))

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from golfzoo.corpus.check import check_name, file_sha256, make_folder
+from golfzoo.corpus.copies import near_copies
 from golfzoo.corpus.sources import Documents, stdlib_documents
 from golfzoo.corpus.tokenizers import TOKENIZER, find_tokenizer, make_encoder, opener
 from golfzoo.engine.errors import RunError
@@ -52,7 +53,7 @@ def build_stdlib(
     elif vocab_size != VOCAB_SIZE or entry.component.name != KINDS[TOKENIZER].default:
         name += "_" + make_encoder(entry).label.format(vocab_size=vocab_size)
     return build_dataset(
-        name, stdlib_documents, vocab_size, root, say, source, STDLIB_VAL_EVERY, STDLIB_VAL_MAX_BYTES, use, file
+        name, stdlib_documents, vocab_size, root, say, source, STDLIB_VAL_EVERY, STDLIB_VAL_MAX_BYTES, use, file, True
     )
 
 
@@ -67,9 +68,10 @@ def build_dataset(
     val_max_bytes: int | None = None,
     use: str = "",
     file: str | None = None,
+    drop_copies: bool = False,
 ) -> dict[str, Any]:
     """Build and return its description. Every val_every-th document, from the first on, goes to validation, unless it
-    is longer than val_max_bytes.
+    is longer than val_max_bytes. `drop_copies`: what repeats a good part of one of those is left out of training.
 
     `use` is the component that [tokenizer] names, by default the kind's. `file` is a tokenizer that is there already,
     by its name under <root>/tokenizers or by its path; without it one of vocab_size is trained.
@@ -95,10 +97,17 @@ def build_dataset(
         splits = {
             split: _Split(partial, name, split, getattr(encoder, "side_file", False)) for split in ("train", "val")
         }
-        for batch in _batches(enumerate(documents()), _ENCODE_AT_ONCE):
+
+        def is_validation(number: int, text: str) -> bool:
+            return number % val_every == 0 and (val_max_bytes is None or len(text.encode()) <= val_max_bytes)
+
+        copies = near_copies(documents, is_validation) if drop_copies else set()
+        if copies:
+            say(f"{len(copies)} documents are left out: they repeat a good part of a validation document")
+        kept = (one for one in enumerate(documents()) if one[0] not in copies)
+        for batch in _batches(kept, _ENCODE_AT_ONCE):
             for (number, text), ids in zip(batch, encoder.encode([text for _, text in batch]), strict=True):
-                fits = val_max_bytes is None or len(text.encode()) <= val_max_bytes
-                splits["val" if number % val_every == 0 and fits else "train"].add(text, ids, tokenizer)
+                splits["val" if is_validation(number, text) else "train"].add(text, ids, tokenizer)
         for split in splits.values():
             split.close()
         if not splits["train"].documents:

@@ -109,13 +109,14 @@ def play(
     progress: Callable[[int, int], None] | None = None,
     scorer: Callable[[Tensor, Tensor], Tensor] | None = None,
     ledger: Ledger | None = None,
+    shown: np.ndarray | None = None,
 ) -> Score:
     """Score a whole text. The player predicts; nats are taken here, entered, and only then are targets revealed.
 
     `progress` is told how many targets are scored, by all processes together as far as this one can tell, and how many
-    there are. `ledger` is an empty one of the text.
+    there are. `ledger` is an empty one of the text, `shown` what stands for its tokens where the player reads them.
     """
-    ledger = ledger or Ledger(text)
+    ledger, shown = ledger or Ledger(text), text.tokens if shown is None else shown
     width_step = windowing.context if player.whole_windows else _WIDTH_STEP
     with player.playing(windowing.batch_sequences):
         groups = plan_windows(text.starts, windowing, player.learns)
@@ -126,7 +127,7 @@ def play(
                 continue
             player.reset(seed + number)  # the same draws for these documents whichever process has them
             for windows in group:
-                inputs, targets, scored = _gather(text.tokens, windows, width_step, windowing.context)
+                inputs, targets, scored = gather(shown, text.tokens, windows, width_step, windowing.context)
                 learns = player.learns and bool(windows.continues.any())
                 with torch.no_grad(), world.autocast():
                     if scorer:
@@ -201,8 +202,8 @@ def split(order: np.ndarray, size: int) -> list[np.ndarray]:
     return [order[first : first + size] for first in range(0, len(order), size)]
 
 
-def _gather(
-    tokens: np.ndarray, windows: Windows, width_step: int, context: int
+def gather(
+    shown: np.ndarray, tokens: np.ndarray, windows: Windows, width_step: int, context: int
 ) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
     """Input ids, target ids (int64) and the mask of targets to score, each (batch, width). What lies right of a window
     is filled with token 0: a causal model cannot see it from inside."""
@@ -210,6 +211,6 @@ def _gather(
     column = np.arange(width)
     inside = column < windows.length[:, None]
     positions = np.where(inside, windows.start[:, None] + column, 0)
-    inputs = np.where(inside, tokens[positions], 0).astype(np.int64)
+    inputs = np.where(inside, shown[positions], 0).astype(np.int64)
     targets = np.where(inside, tokens[positions + 1], 0).astype(np.int64)
     return torch.from_numpy(inputs), torch.from_numpy(targets), inside & (column >= windows.seen[:, None])

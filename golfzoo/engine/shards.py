@@ -18,7 +18,7 @@ BOS = 1
 """Every document starts with this token id."""
 
 # Digits right after the split's name: a sidecar such as PREFIX_val_bytes_000000.bin is not a shard.
-SHARD_NAME = re.compile(r"(?P<prefix>.+)_(?P<split>train|val)_(?P<number>\d+)\.bin")
+SHARD_NAME = re.compile(r"(?P<prefix>.+)_(?P<split>train|val|control)_(?P<number>\d+)\.bin")
 
 
 def write_shard(path: Path, tokens: np.ndarray) -> None:
@@ -54,8 +54,8 @@ def open_shard(path: Path) -> np.ndarray:
 
 
 def find_shards(folder: Path, split: str) -> list[Path]:
-    """The shards of a split ("train" or "val") in order. A gap in their numbers is an error: it would silently change
-    the order of the data."""
+    """The shards of a split ("train", "val" or "control") in order. A gap in their numbers is an error: it would
+    silently change the order of the data."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such dataset")
     numbered: dict[int, list[Path]] = {}

@@ -261,6 +261,12 @@ class _Installed:
             )
 
 
+def is_installed_apart(package: str) -> bool:
+    """Whether a top-level name is the standard library's, or a package's that no distribution with plugins provides."""
+    installed = _installed(tuple(sys.path))
+    return package in sys.stdlib_module_names or (package in installed.owners and not installed.ships(package))
+
+
 @functools.cache
 def _installed(path: tuple[str, ...]) -> _Installed:
     """`path` is sys.path: what is installed is looked up once for each."""

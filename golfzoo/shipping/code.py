@@ -55,7 +55,18 @@ if __name__=="__main__":start(__file__,r,t)
 
 def pack_code(record: Record) -> bytes:
     """The whole `train_gpt.py` of a record."""
-    return _pack(_packed_files(record), record)
+    return _pack(_packed_files(record), _head(record.tables, record.targets))
+
+
+def repack(file: bytes) -> bytes:
+    """A submission's `train_gpt.py` as this golfzoo packs what is in it. Raises UsageError as unpack_files does."""
+    record, files = unpack_files(file)
+    packed = {path: _squeezed(path, contents) for path, contents in files.items()}
+    return _pack(packed, _head(record["tables"], record["targets"]))
+
+
+def _head(tables: Any, targets: Any) -> str:
+    return json.dumps({"tables": tables, "targets": targets}, separators=(",", ":"))
 
 
 def _packed_files(record: Record) -> dict[str, str]:
@@ -63,8 +74,15 @@ def _packed_files(record: Record) -> dict[str, str]:
     files = {}
     for name, path in shipped_modules(record).items():
         contents = _contents(name, path)
-        files[_place(name, path)] = squeeze(contents.decode()) if is_module(name) else as_it_is(contents)
+        files[_place(name, path)] = _squeezed(_place(name, path), contents)
     return files
+
+
+def _squeezed(place: str, contents: bytes) -> str:
+    """A file as it is packed; the file of a package that is empty is nothing at all."""
+    if not contents:
+        return ""
+    return squeeze(contents.decode()) if place.endswith(".py") else as_it_is(contents)
 
 
 def _contents(name: str, path: Path) -> bytes:
@@ -79,14 +97,14 @@ def _place(name: str, path: Path) -> str:
     return name.replace(".", "/") + end if is_module(name) else name
 
 
-def _pack(files: dict[str, str], record: Record) -> bytes:
-    text = _text(files, record)
+def _pack(files: dict[str, str], head: str) -> bytes:
+    text = _text(files, head)
     return _START.encode().replace(b"PAYLOAD", _escape(_compress(text, _frequent_words(text))))
 
 
-def _text(files: dict[str, str], record: Record) -> str:
+def _text(files: dict[str, str], head: str) -> str:
     """All that is packed, in ASCII: the record, and the path and contents of each file by turns."""
-    parts = [json.dumps({"tables": record.tables, "targets": record.targets}, separators=(",", ":"))]
+    parts = [head]
     folders = {str(parent) for path in files if path.endswith(".py") for parent in PurePosixPath(path).parents} - {"."}
     # A face stays behind, and its package is empty.
     packages = [folder for folder in folders if not is_namespace(folder.replace("/", "."))]
@@ -159,13 +177,14 @@ def _read(file: bytes) -> tuple[str, dict[str, bytes]]:
 def module_bytes(record: Record) -> dict[str, int]:
     """How many bytes of `train_gpt.py` each module costs: what the compressed text would be smaller by without it."""
     files = _packed_files(record)
-    text = _text(files, record)
+    head = _head(record.tables, record.targets)
+    text = _text(files, head)
     words = _frequent_words(text)
     whole = len(_compress(text, words))
     costs = {}
     for name, source in shipped_modules(record).items():
         others = {path: contents for path, contents in files.items() if path != _place(name, source)}
-        costs[name] = max(1, whole - len(_compress(_text(others, record), words)))
+        costs[name] = max(1, whole - len(_compress(_text(others, head), words)))
     return costs
 
 

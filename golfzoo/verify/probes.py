@@ -1,34 +1,35 @@
-"""The probes that run the model. Each takes the scene and gives a verdict; the whole evaluation path is what they test,
+"""The probes that play: each takes the scene and gives a verdict. The whole path of an evaluation is what they test,
 the adaptor included."""
 
+import hashlib
 import itertools
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
 from golfzoo.corpus.counting import find_miscount
-from golfzoo.engine.artifact import encode_model
 from golfzoo.engine.data import ValidationText
+from golfzoo.engine.evaluate import gather, plan_windows
 from golfzoo.engine.ledger import Score
-from golfzoo.engine.model import hash_state, relative_error
-from golfzoo.verify.scene import Scene
+from golfzoo.engine.model import hash_state, nats, relative_error
+from golfzoo.running.weights import read_weights
+from golfzoo.verify.scene import OrderedLedger, Scene, of_documents, other_tokens, sample
 from golfzoo.verify.verdict import Verdict
 
-_ROUNDS = 4
-_DETERMINISM_TOKENS = 50_000
+_SEAMS = 2
+# Bits per byte by which another grouping of documents may change an adapted score, whose draws are others then, beside
+# what draws do to few targets; and one that learns across documents, which then come in another order.
+_REGROUPED, _DRAWS, _REORDERED = 0.005, 1.5, 0.05
+# Standard deviations by which the validation text may be better than other text.
+_TOO_GOOD = -4.0
 
 
-def check_score(scene: Scene, fresh: Score, shipped: float | None) -> Verdict:
-    """`shipped` is what a submission's own train_gpt.py said, in another process."""
+def check_score(scene: Scene, fresh: Score) -> Verdict:
     claimed = scene.claim["val_bpb"]
-    tolerance = scene.repeatability if scene.exact else 1e-3 * claimed
-    figure = f"reported {claimed:.8f}, afresh {fresh.val_bpb:.8f}"
+    tolerance = scene.repeatability if scene.exact else 1e-3 * fresh.val_bpb
     holds = abs(fresh.val_bpb - claimed) <= tolerance and abs(fresh.val_loss - scene.claim["val_loss"]) <= 2 * tolerance
-    if shipped is not None:
-        figure += f", by its own code {shipped:.8f}" if shipped == shipped else "; its own code failed"
-        holds = holds and abs(shipped - claimed) <= tolerance + 1e-8
+    figure = f"reported {claimed:.8f}, afresh {fresh.val_bpb:.8f}"
     return Verdict(
         "score", holds, figure + ("" if scene.exact else f"; other device or versions, within {tolerance:.4f}")
     )
@@ -52,132 +53,147 @@ def check_bytes(scene: Scene, fresh: Score, stated: dict[str, Any]) -> Verdict:
     return Verdict("bytes", not wrong and fresh.bytes == text.total_bytes == claimed, figure)
 
 
+def check_normalization() -> Verdict:
+    return Verdict("normalization", True, "by construction: the referee takes the log-softmax of what is predicted")
+
+
+def check_grouping(scene: Scene) -> Verdict:
+    """The whole text again, in batches of another size, and where documents are apart among other neighbours: the same
+    for every target without an adaptor, the same in all with one."""
+    text, size = scene.probed, scene.plan.eval.batch_sequences
+    other = size // 2 + 1 if size > 1 else 2
+    order = np.arange(len(text.starts) - 1)
+    if scene.plan.eval.isolate_documents and not scene.across_documents:
+        order = scene.rng(1).permutation(order)
+    again = scene.play(_reordered(text, order), batch_sequences=other)
+    before = scene.plain[0].nats
+    moved = before[np.concatenate([np.arange(text.starts[one], text.starts[one + 1]) for one in order])]
+    if scene.facts["learns"] or scene.facts["reviews"]:
+        apart = abs(float(again.nats.sum() - before.sum())) / np.log(2) / again.bytes
+        allowed = _REORDERED if scene.across_documents else _REGROUPED + _DRAWS * text.num_targets**-0.5
+        return Verdict("grouping", apart <= allowed, f"{apart:.2g} bits per byte apart, in other groups")
+    worst = float(np.abs(again.nats - moved).max())
+    return Verdict("grouping", worst <= scene.regrouped, f"{worst:.2g} nats the largest change, in other batches")
+
+
+def _reordered(text: ValidationText, order: np.ndarray) -> ValidationText:
+    """The text with its documents in another order."""
+    if (order == np.arange(len(order))).all():
+        return text
+    return of_documents(text, [text.tokens[text.starts[one] : text.starts[one + 1]] for one in order])
+
+
 def check_causality(scene: Scene) -> Verdict:
-    """Change every token after a position, in every document at once; nothing up to it may change. Several rounds.
-    Where an adaptor learns across documents, "after" is in the order of scoring."""
-    worst, compared = _change_what_follows(scene, _cut_between_lessons if scene.across_documents else _cut_anywhere)
-    holds = worst <= scene.tolerance
-    return Verdict("causality", holds, f"{compared:,} scores compared, {worst:.2g} nats the largest change")
+    """Change what comes later, everywhere in the text; nothing earlier may move. Where nothing is learned from a window
+    the cut is in every window; else in every document, or where an adaptor learns across them in the order of
+    scoring."""
+    text, (plain, when) = scene.probed, scene.plain
+    if not scene.learns and not scene.reviews:
+        worst, compared = _change_windows(scene, text, plain.nats)
+    else:
+        cut = _cut_between_lessons if scene.across_documents else _cut_anywhere
+        worst, compared = _change_what_follows(scene, text, plain.nats, [cut(scene, text, when, 2)])
+        if scene.across_documents:  # in few lanes, so that there are groups that follow one another
+            ledger = OrderedLedger(scene.small)
+            small = scene.play_small(scene.small, ledger=ledger).nats
+            cuts = [_cut_between_lessons(scene, scene.small, ledger.when, number) for number in (3, 4)]
+            cuts.append(_cut_before_lesson(ledger.when, 1, 2))
+            more, also = _change_what_follows(scene, scene.small, small, cuts)
+            worst, compared = max(worst, more), compared + also
+    figure = f"{compared:,} scores compared, {worst:.2g} nats the largest change"
+    return Verdict("causality", worst <= scene.tolerance, figure)
 
 
-def check_score_first(scene: Scene) -> Verdict:
-    """Causality at the seams between chunks, to the bit; and an adaptor kept from learning must change nothing."""
-    worst, _ = _change_what_follows(scene, _cut_before_lesson if scene.across_documents else _cut_after_chunk)
-    figure = f"{worst:.2g} nats the largest change before a changed chunk"
-    if scene.components.adaptor is None:
-        return Verdict("score first", worst <= _to_the_bit(scene), figure + "; no adaptor")
-    # A window at a time: with and without an adaptor, batches then have the same shapes.
-    without = scene.score(scene.small, adaptor=None, batch_sequences=1).nats
-    unlearned = scene.score(scene.small, adaptor=Idle(scene.components.adaptor), batch_sequences=1).nats
-    idle = float(np.abs(unlearned - without).max())
-    holds = worst <= _to_the_bit(scene) and idle <= scene.tolerance
-    return Verdict("score first", holds, f"{figure}; {idle:.2g} by an adaptor that learned nothing")
-
-
-def _change_what_follows(scene: Scene, cut: Callable[[Scene, int], np.ndarray]) -> tuple[float, int]:
-    """`cut` tells for a round which targets are kept, (num_targets,) bool. All others are changed: by how much do those
-    move, and how many were compared?"""
-    plain = scene.score_small(scene.small).nats
+def _change_windows(scene: Scene, text: ValidationText, plain: np.ndarray) -> tuple[float, int]:
+    """Of every window, the part right of some position among those that it scores is changed."""
+    windowing, vocab_size, rng = scene.plan.eval, text.tokenizer.vocab_size, scene.rng(2)
     worst, compared = 0.0, 0
-    for number in range(_ROUNDS):
-        kept = cut(scene, number)
-        # Target i is token i + 1.
-        changed = scene.score_small(scene.change(scene.small, np.append(False, ~kept), seed=number)).nats
+    scene.say(f"changing the end of every window of {text.num_targets:,} targets")
+    with scene.player(windowing) as player, player.playing(windowing.batch_sequences):
+        width_step = windowing.context if player.whole_windows else 64
+        for number, group in enumerate(plan_windows(text.starts, windowing, in_lanes=False)):
+            player.reset(scene.plan.train.seed + number)
+            for windows in group:
+                inputs, targets, scored = gather(text.tokens, text.tokens, windows, width_step, windowing.context)
+                cuts, columns = rng.integers(windows.seen, windows.length), np.arange(inputs.shape[1])
+                later = columns > cuts[:, None]
+                changed = other_tokens(inputs.numpy(), later, vocab_size, rng)
+                with torch.no_grad():
+                    losses = nats(player.predict(torch.from_numpy(changed)), targets.to(scene.world.device))
+                kept = scored & ~later
+                positions = (windows.start[:, None] + columns)[kept]
+                apart = np.abs(losses.cpu().numpy()[kept] - plain[positions])
+                worst, compared = max(worst, float(apart.max(initial=0.0))), compared + len(apart)
+    return worst, compared
+
+
+def _change_what_follows(
+    scene: Scene, text: ValidationText, plain: np.ndarray, cuts: list[np.ndarray]
+) -> tuple[float, int]:
+    """Each cut tells which targets are kept, (num_targets,) bool. Of what the player reads the token from which one of
+    the others is predicted is changed, and so is the kept target before it: by how much do the kept ones move, and how
+    many were compared?"""
+    worst, compared = 0.0, 0
+    play = scene.play_small if text is scene.small else scene.play
+    for number, kept in enumerate(cuts):
+        changed = play(text, shown=scene.change(text, np.append(~kept, True), number).tokens).nats
         worst = max(worst, float(np.abs(changed - plain)[kept].max(initial=0.0)))
         compared += int(kept.sum())
     return worst, compared
 
 
-def _cut_anywhere(scene: Scene, number: int) -> np.ndarray:
+def _cut_anywhere(scene: Scene, text: ValidationText, when: np.ndarray, number: int) -> np.ndarray:
     """Up to some position of every document."""
-    bounds, rng = scene.bounds(scene.small), np.random.default_rng(number)
+    bounds, rng = scene.bounds(text), scene.rng(number)
     cuts = [int(rng.integers(start, end)) for start, end in itertools.pairwise(bounds)]
-    return np.arange(scene.small.num_targets) <= np.repeat(cuts, np.diff(bounds))
+    return np.arange(text.num_targets) <= np.repeat(cuts, np.diff(bounds))
 
 
-def _cut_after_chunk(scene: Scene, number: int) -> np.ndarray:
-    """Up to the end of every document's chunk of that number."""
-    bounds = scene.bounds(scene.small)
-    position = np.arange(scene.small.num_targets) - np.repeat(bounds[:-1], np.diff(bounds))
-    return position < (number + 1) * scene.plan.eval.stride
-
-
-def _cut_between_lessons(scene: Scene, number: int) -> np.ndarray:
+def _cut_between_lessons(scene: Scene, text: ValidationText, when: np.ndarray, number: int) -> np.ndarray:
     """In the order of scoring: all that was scored before a lesson, and of what was scored between it and the next some
     of each document, which may be nothing."""
-    lessons, bounds, rng = scene.lessons, scene.bounds(scene.small), np.random.default_rng(number)
-    lesson = int(rng.integers(lessons.max() + 1))
-    kept = lessons < lesson
+    bounds, rng = scene.bounds(text), scene.rng(number)
+    lesson = int(rng.integers(when.max() + 1))
+    kept = when < lesson
     document = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
-    for one in np.unique(document[lessons == lesson]):
-        targets = np.flatnonzero((lessons == lesson) & (document == one))
+    for one in np.unique(document[when == lesson]):
+        targets = np.flatnonzero((when == lesson) & (document == one))
         kept[targets[: rng.integers(len(targets) + 1)]] = True
     return kept
 
 
-def _cut_before_lesson(scene: Scene, number: int) -> np.ndarray:
-    """In the order of scoring: up to a lesson, from the first one to the last by and by."""
-    lessons = scene.lessons
-    return lessons <= (lessons.max() - 1) * number // (_ROUNDS - 1)
+def _cut_before_lesson(when: np.ndarray, number: int, count: int) -> np.ndarray:
+    """In the order of scoring: up to a lesson, the first to the last."""
+    return when <= (when.max() - 1) * number // count
 
 
-class Idle:
-    """An adaptor that is kept from learning."""
-
-    def __init__(self, adaptor: Any) -> None:
-        for name in {"start", "reset", "rounds", "finish"} & set(dir(adaptor)):
-            setattr(self, name, getattr(adaptor, name))
-        for name in {"learn", "review"} & set(dir(adaptor)):
-            setattr(self, name, self._learn_nothing)
-
-    def _learn_nothing(self, *given: Any) -> None:
-        pass
-
-
-def check_normalization(scene: Scene) -> Verdict:
-    """At a position, put every token of the vocabulary in turn; the probabilities must sum to 1. They do not where a
-    prediction has seen its target. One position lies in a first chunk; one in a second, which an adaptor has learned
-    for. Adaptors meet each variant in an evaluation of its own: they may learn from one document for another."""
-    tokens = scene.small.tokens
-    sums = [_sum_probabilities(scene, tokens[:16], 9), _sum_probabilities(scene, tokens[:25], -4)]
-    holds = all(abs(total - 1) <= 1e-3 for total in sums)
-    return Verdict("normalization", holds, "sums of " + " and ".join(f"{total:.6f}" for total in sums))
-
-
-def _sum_probabilities(scene: Scene, document: np.ndarray, place: int) -> float:
-    """Over all tokens, that `document` has it at `place`."""
-    tokenizer, windowing = scene.small.tokenizer, {"context": 32, "stride": 16, "isolate_documents": True}
-    variants = np.tile(document, (tokenizer.vocab_size, 1))
-    variants[:, place] = np.arange(tokenizer.vocab_size)
-    at = place % len(document) - 1 - len(document)  # from the end of a text that ends with this document
-    if scene.components.adaptor is None:
-        nats = scene.score(_join(list(variants), tokenizer), **windowing).nats
-        return float(np.exp(-nats[at % len(document) :: len(document)]).sum())
-    # One that keeps what it learns is given something to learn from first.
-    before = [scene.small.tokens[:25]] if scene.across_documents else []
-    texts = (_join([*before, variant], tokenizer) for variant in variants)
-    return sum(float(np.exp(-scene.score(text, batch_sequences=1, **windowing).nats[at])) for text in texts)
-
-
-def _join(documents: list[np.ndarray], tokenizer: Any) -> ValidationText:
-    """A text of these documents, whatever tokens are in them."""
-    text = ValidationText(np.concatenate([*documents, documents[0][:1]]), tokenizer)
-    text.starts = np.cumsum([0, *map(len, documents)])
-    return text
+def check_score_first(scene: Scene) -> Verdict:
+    """Targets are revealed when they are entered. What is left to see is that an adaptor which was told none, and so
+    has nothing to learn from, changes nothing."""
+    said = "by construction: a target is revealed once it is entered"
+    if not scene.adapts:
+        return Verdict("score first", True, said + "; no adaptor")
+    # A window at a time: with and without an adaptor, batches then have the same shapes.
+    without = scene.play(scene.small, adapted=False, batch_sequences=1).nats
+    unlearned = scene.play(scene.small, deaf=True, batch_sequences=1).nats
+    idle = float(np.abs(unlearned - without).max())
+    figure = f"{said}; {idle:.2g} nats the largest change by an adaptor that was told nothing"
+    return Verdict("score first", idle <= scene.tolerance, figure)
 
 
 def check_isolation(scene: Scene) -> Verdict:
-    """Change the contents of every other document; the ones between must not notice. An adaptor that declares that it
-    learns across documents is left out: what it may know of others is for causality to tell."""
+    """Change the contents of half of the documents; the others must not notice. An adaptor that declares that it learns
+    across documents is left out: what it may know of others is for causality to tell."""
     if not scene.plan.eval.isolate_documents:
         return Verdict("isolation", None, "the record does not isolate documents")
-    changes: dict[str, Any] = {"adaptor": None} if scene.across_documents else {}
-    plain, document = scene.score(scene.small, **changes).nats, _documents_of(scene.small)
-    worst = 0.0
-    for parity in (0, 1):
-        of_token = np.append(document, document[-1] + 1)
-        changed = scene.score(scene.change(scene.small, of_token % 2 == parity, seed=parity), **changes).nats
-        worst = max(worst, float(np.abs(changed - plain)[document % 2 != parity].max(initial=0.0)))
+    text, adapted = scene.probed, not scene.across_documents
+    of_target = np.repeat(np.arange(len(text.starts) - 1), np.diff(text.starts))
+    drawn = scene.rng(5).permutation(len(text.starts) - 1) % 2 == 1
+    plain = scene.plain[0].nats if adapted else scene.play(text, adapted=False).nats
+    # The token behind the last target belongs to no document.
+    changed = scene.change(text, np.append(drawn[of_target], False), 5)
+    moved = np.abs(scene.play(changed, adapted=adapted).nats - plain)
+    worst = float(moved[~drawn[of_target]].max(initial=0.0))
     holds, figure = worst <= scene.tolerance, f"{worst:.2g} nats the largest change"
     if scene.across_documents:
         figure = f"not applicable: the adaptor declares that it learns across documents; without it {figure}"
@@ -185,53 +201,36 @@ def check_isolation(scene: Scene) -> Verdict:
     return Verdict("isolation", holds, figure)
 
 
-def _documents_of(text: ValidationText) -> np.ndarray:
-    """For every target, the number of its document."""
-    return np.repeat(np.arange(len(text.starts) - 1), np.diff(text.starts))
-
-
-def check_round_trip(scene: Scene, opened: list[str]) -> Verdict:
-    """The same bytes come out again; every weight follows from the artifact's tensors; no other file was read."""
-    again = encode_model(scene.tensors, scene.metadata, scene.components, scene.setup.model)
-    found = hash_state(scene.state)
-    blank = {name: torch.zeros_like(tensor) for name, tensor in scene.tensors.items()}
-    unmoved = []
-    try:
-        emptied = scene.components.quantizer.dequantize(blank, scene.metadata)
-        unmoved = [
-            name
-            for name, tensor in scene.state.items()
-            if tensor.abs().max() > 0 and torch.equal(emptied[name].to(tensor.dtype), tensor)
-        ]
-    except Exception:
-        pass  # a decoder that refuses empty tensors has looked at them
-    figure = f"{len(again):,} bytes again, model {found[:12]}"
+def check_round_trip(scene: Scene) -> Verdict:
+    """The same bytes come out again; every weight follows from the artifact's tensors. That no other file was read is
+    for the sandbox to see to."""
+    state, artifact = read_weights(scene.examined / "state.safetensors"), scene.subject.artifact.read_bytes()
+    found = hash_state(state)
     faults = {
-        "other bytes than the artifact's": again != scene.artifact,
+        "other bytes than the artifact's": scene.facts.get("again") != hashlib.sha256(artifact).hexdigest(),
         f"the run scored model {scene.claim['model_sha256'][:12]}": scene.exact
         and found != scene.claim["model_sha256"],
-        f"{len(unmoved)} weights do not depend on the artifact": bool(unmoved),
-        f"files were read: {', '.join(opened[:3])}": bool(opened),
+        f"{scene.facts.get('unmoved')} weights do not depend on the artifact": scene.facts.get("unmoved") != 0,
     }
     wrong = [text for text, fault in faults.items() if fault]
-    return Verdict("round trip", not wrong, "; ".join([figure, *wrong]))
+    return Verdict("round trip", not wrong, "; ".join([f"{len(artifact):,} bytes again, model {found[:12]}", *wrong]))
 
 
-def check_receipts(scene: Scene, trained: dict[str, torch.Tensor] | None) -> Verdict:
-    """`trained` are the weights before quantization, where they are there."""
-    receipts = scene.claim.get("receipts", {})
-    learned = relative_error(scene.state, scene.start)
-    changed = relative_error(trained, scene.state) if trained else receipts.get("quantizer_changed", 0.0)
-    stored = sum(tensor.nbytes for tensor in scene.tensors.values())
+def check_receipts(scene: Scene) -> Verdict:
+    """Where the weights before quantization are there, it is seen what the quantizer changed."""
+    receipts, facts = scene.claim.get("receipts", {}), scene.facts
+    state, size = read_weights(scene.examined / "state.safetensors"), scene.subject.artifact.stat().st_size
+    trained = read_weights(scene.subject.weights) if scene.subject.weights else None
+    changed = relative_error(trained, state) if trained else receipts.get("quantizer_changed", 0.0)
     done = {
-        "optimizer": (learned > 1e-3, f"weights moved {learned:.2f}"),
+        "optimizer": (facts["learned"] > 1e-3, f"weights moved {facts['learned']:.2f}"),
         "quantizer": (changed > 0, f"quantizer changed {changed:.2g}"),
-        "compressor": (len(scene.artifact) < stored, f"{stored:,} bytes to {len(scene.artifact):,}"),
+        "compressor": (size < facts["stored"], f"{facts['stored']:,} bytes to {size:,}"),
         "report": (bool(scene.claim["intact"]), "submission.json was edited after packing"),
     }
-    if scene.components.adaptor is not None:
-        adapted = scene.score(scene.small)
-        effect = float(np.abs(adapted.nats - scene.score(scene.small, adaptor=None).nats).max())
+    if scene.adapts:
+        adapted = scene.play(scene.small)
+        effect = float(np.abs(adapted.nats - scene.play(scene.small, adapted=False).nats).max())
         updates = receipts.get("adaptor_updates", 0)
         acted = adapted.updates > 0 and effect > 0 and updates > 0
         done["adaptor"] = (acted, f"adaptor learned {updates:,} times")
@@ -241,13 +240,26 @@ def check_receipts(scene: Scene, trained: dict[str, torch.Tensor] | None) -> Ver
 
 
 def check_determinism(scene: Scene) -> Verdict:
-    """Score documents from the beginning of the text twice, as many as make up some ten thousands of tokens."""
-    keep = max(1, int(np.searchsorted(scene.text.starts, _DETERMINISM_TOKENS, side="right")) - 1)
-    part = ValidationText(scene.text.tokens[: scene.text.starts[keep] + 1], scene.text.tokenizer)
-    first, second = scene.score(part), scene.score(part)
+    """Score a sample twice, in two processes."""
+    part = sample(scene.text, scene.rng(6))
+    first, second = scene.play(part), scene.play(part)
     apart = abs(first.val_bpb - second.val_bpb)
     return Verdict("determinism", apart <= scene.repeatability, f"{apart:.2g} apart over {part.num_targets:,} tokens")
 
 
-def _to_the_bit(scene: Scene) -> float:
-    return 0.0 if scene.world.device.type == "cpu" else scene.tolerance
+def check_control(scene: Scene, fresh: Score, control: ValidationText | None) -> Verdict:
+    """Documents that the submission cannot have seen, beside those of the validation text: bits per byte of each, and
+    how much better the validation text does than chance would have it (Welch's z)."""
+    if control is None:
+        return Verdict("control", None, "no held-out documents are here (shards NAME_control_*.bin beside the others)")
+    seen, unseen = _per_document(fresh), _per_document(scene.play(control))
+    spread = seen.var(ddof=1) / len(seen) + unseen.var(ddof=1) / len(unseen)
+    z = float((seen.mean() - unseen.mean()) / np.sqrt(spread))
+    means = f"{seen.mean():.4f} bits per byte of {len(seen):,} documents, {unseen.mean():.4f} of {len(unseen):,}"
+    return Verdict("control", z > _TOO_GOOD, f"{means} held out; z = {z:.1f}")
+
+
+def _per_document(score: Score) -> np.ndarray:
+    documents = score.documents
+    counted = documents["bytes"] > 0
+    return documents["nats"][counted] / np.log(2) / documents["bytes"][counted]

@@ -1,122 +1,132 @@
-"""The referee: prepares a place without training data, starts the fresh processes there, and collects the verdicts."""
+"""The referee: it plays the game itself, and the submission only predicts.
 
-import json
-import os
-import re
-import shutil
-import subprocess
-import sys
+Text, walk, bytes, nats and ledger are here. The player is in a process of its own, which has the artifact, the code,
+and what it is sent; it never has the validation file, and what it says is numbers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from golfzoo.corpus.counting import side_files
-from golfzoo.engine.components import namespace
-from golfzoo.engine.data import data_paths
-from golfzoo.engine.shards import find_shards
+from golfzoo.corpus.check import file_sha256
+from golfzoo.engine.components import bind, load_target, namespace
+from golfzoo.engine.data import ValidationText, data_paths, describe_dataset, open_tokenizer, open_validation
+from golfzoo.engine.distributed import join
+from golfzoo.engine.errors import DataError, RunError
+from golfzoo.engine.shards import TokenStream, find_shards
+from golfzoo.errors import GolfzooError, UsageError
 from golfzoo.machine.devices import device_name
-from golfzoo.verify.static_checks import check_clocks, check_leak, check_seeds, check_size
-from golfzoo.verify.subject import Subject, installed_tokenizer, own_engine, read_subject, same_conditions
-from golfzoo.verify.verdict import MEANINGS, Verdict
+from golfzoo.verify import probes
+from golfzoo.verify.challenge import Challenge, check_text
+from golfzoo.verify.remote import Nursery
+from golfzoo.verify.scene import OrderedLedger, Scene
+from golfzoo.verify.static_checks import check_clocks, check_code, check_leak, check_seeds, check_size
+from golfzoo.verify.subject import Subject, code_folders, read_subject, same_conditions
+from golfzoo.verify.verdict import MEANINGS, NOT_CHECKABLE, Verdict
 from golfzoo.zoo import Zoo
 
-_SCORE_LINE = re.compile(r"final score: loss [\d.]+, ([\d.]+) bits per byte")
-_STDERR_LINES = 40
 
-
-def verify(folder: Path, zoo: Zoo) -> tuple[list[Verdict], list[str]]:
-    """All verdicts on a run or a submission, in order, and notes for the reader."""
+def verify(
+    folder: Path,
+    zoo: Zoo,
+    challenge: Challenge | None = None,
+    quick: bool = False,
+    seed: int | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> tuple[list[Verdict], list[str]]:
+    """All verdicts on a run or a submission, in order, and notes for the reader. `seed` is that of the probes, drawn
+    anew where it is None: a submission that knew it could be made for it."""
     subject = read_subject(folder, zoo)
-    data, tokenizer_file = data_paths(namespace(subject.tables["data"]))
-    find_shards(data, "val")
-    notes = []
-    counting = installed_tokenizer(subject, zoo)
-    if not counting:
-        notes.append("its tokenizer is not installed here: the bytes are as its own code counts and decodes them")
-    if changed := own_engine(subject, counting):
-        notes.append(f"its engine differs from this golfzoo's in {', '.join(changed)}; both have scored the artifact")
-    verdicts = [check_size(subject), check_clocks(subject), check_seeds(subject), check_leak(subject)]
-    with tempfile.TemporaryDirectory(prefix="golfzoo-verify-") as temporary:
-        place = Path(temporary)
-        _lay_out(place, subject, data, tokenizer_file)
-        offline = _without_network()
-        if not offline:
-            notes.append("this system does not let a process be cut off from the network; the fresh process was not")
-        shipped = None
-        if subject.sources is not None:
-            shipped, fault = _score_by_own_code(place, offline)
-            notes += [f"its own code fails: {fault}"] if fault else []
+    seed = secrets.randbits(32) if seed is None else seed
+    notes = [f"random cuts and changes from seed {seed}, drawn when the submission was there"]
+    if quick:
+        notes.append("quick: grouping, causality and isolation were probed on a sample of the text")
+    data, _ = data_paths(namespace(subject.tables["data"]))
+    hashes = [file_sha256(path) for path in find_shards(data, "val")]
+    verdicts = [
+        check_size(subject, challenge), check_clocks(subject, challenge), check_seeds(subject), check_code(subject),
+    ]  # fmt: skip
+    say("looking for the validation text in the training text")
+    verdicts.append(check_leak(subject))
+    with (
+        join(subject.tables["train"]["precision"]) as world,
+        tempfile.TemporaryDirectory(prefix="golfzoo-") as place,
+        contextlib.closing(Nursery(Path(place), code_folders(subject))) as nursery,
+    ):
+        text, control = open_texts(subject, zoo)
+        verdicts.append(check_text(challenge, text, hashes))
         exact = same_conditions(subject, device_name())
-        task = {
-            "tables": subject.tables,
-            "targets": subject.targets,
-            "claim": subject.claim,
-            "exact": exact,
-            "shipped": shipped,
-            "counting": counting,
-        }
-        (place / "task.json").write_text(json.dumps(task))
-        done = _start(place, offline, "-m", "golfzoo.verify.subprocess_main", str(place))
-        if not (place / "verdicts.json").exists():
-            fault = _fault(done)
-            verdicts.append(Verdict("score", False, f"the artifact cannot be scored: {fault.splitlines()[0]}"))
-            notes.append(f"the fresh process fails: {fault}")
-        else:
-            inside = json.loads((place / "verdicts.json").read_text())
-            verdicts += [Verdict(**verdict) for verdict in inside["verdicts"]]
-            notes.append(f"scored here in {inside['seconds']:.1f} s, from the start of the process on")
+        scene = Scene(subject, text, world, nursery, exact, seed, quick, say)
+        verdicts += play_all(scene, control, describe_dataset(data), notes)
+        notes += [f"sandbox: not on this system: {layer}" for layer in nursery.missing]
     order = list(MEANINGS)
-    return sorted(verdicts, key=lambda verdict: order.index(verdict.probe)), notes
+    verdicts.sort(key=lambda verdict: order.index(verdict.probe))
+    if [verdict.probe for verdict in verdicts] != order and all(verdict.holds is not False for verdict in verdicts):
+        raise RuntimeError(f"probes are missing: {set(order) - {verdict.probe for verdict in verdicts}}")
+    return verdicts, [*notes, f"not checkable from an artifact: {NOT_CHECKABLE}"]
 
 
-def _lay_out(place: Path, subject: Subject, data: Path, tokenizer_file: Path) -> None:
-    """The validation shards, the tokenizer, the artifact; nothing to train on."""
-    dataset = place / "data" / "datasets" / data.name
-    dataset.mkdir(parents=True)
-    described = [data / "dataset.json"] if (data / "dataset.json").exists() else []
-    for path in (*find_shards(data, "val"), *side_files(data), *described):
-        (dataset / path.name).symlink_to(path.resolve())
-    (place / "data" / "tokenizers").mkdir()
-    if tokenizer_file.exists():
-        (place / "data" / "tokenizers" / tokenizer_file.name).symlink_to(tokenizer_file.resolve())
-    shutil.copy(subject.artifact, place)
-    if subject.sources is not None:
-        (place / "train_gpt.py").write_bytes(subject.code)
-    if subject.weights is not None:
-        shutil.copy(subject.weights, place / "weights.safetensors")
+def open_texts(subject: Subject, zoo: Zoo) -> tuple[ValidationText, ValidationText | None]:
+    """The validation text and, where there is one, the control text; tokens are counted and decoded by the tokenizer
+    that is installed here."""
+    entries = {entry.component.target: entry for (kind, _), entry in zoo.entries.items() if kind == "tokenizer"}
+    target = subject.targets["tokenizer"]
+    if target not in entries:
+        raise UsageError(
+            f"{subject.folder}: its tokenizer, {subject.tables['tokenizer']['use']!r}, is not installed here, and a "
+            "submission's own cannot count for itself; install its distribution"
+        )
+    plan = namespace(subject.tables)
+    tokenizer = open_tokenizer(plan, bind(subject.tables, {"tokenizer": load_target(target)}))
+    folder, _ = data_paths(plan.data)
+    text = open_validation(folder, tokenizer)
+    try:
+        stream = TokenStream(folder, "control")
+    except DataError:
+        return text, None
+    return text, ValidationText(stream.read(0, len(stream)), tokenizer)
 
 
-def _score_by_own_code(place: Path, offline: list[str]) -> tuple[float, str]:
-    """What `python train_gpt.py --eval` prints; or NaN, and why there is none. The submission's code runs, with nothing
-    but this place to work on."""
-    done = _start(place, offline, str(place / "train_gpt.py"), "--eval")
-    found = _SCORE_LINE.search(done.stdout)
-    return (float(found[1]), "") if found else (float("nan"), _fault(done))
-
-
-def _fault(done: "subprocess.CompletedProcess[str]") -> str:
-    """Why a process failed: the last line that it said, which in a traceback names the error, then those before it."""
-    *before, last = done.stderr.strip().splitlines()[-_STDERR_LINES:] or [f"ended with status {done.returncode}"]
-    return "\n    ".join([last, *before])
-
-
-def _start(place: Path, offline: list[str], *arguments: str) -> "subprocess.CompletedProcess[str]":
-    environment = {
-        **{name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")},
-        "GOLFZOO_DATA": str(place / "data"),
-    }
-    command = [*offline, sys.executable, *arguments]
-    return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
-
-
-def _without_network() -> list[str]:
-    """The command that starts another without network, where the system has one that works."""
-    unshare = shutil.which("unshare")
-    if unshare:
-        command = [unshare, "--map-root-user", "--net"]
-        if subprocess.run([*command, "true"], capture_output=True).returncode == 0:
-            return command
-    return []
+def play_all(scene: Scene, control: ValidationText | None, stated: dict[str, Any], notes: list[str]) -> list[Verdict]:
+    """The verdicts of all probes that play. A player that fails has no score, and what came before stays."""
+    ledger, started = OrderedLedger(scene.text), time.perf_counter()
+    verdicts: list[Verdict] = []
+    try:
+        fresh = scene.play(scene.text, examined=True, ledger=ledger)
+        once = time.perf_counter() - started
+        if not scene.quick:
+            scene.plain = fresh, ledger.when
+        scene.say(f"the whole text took {once:.1f} s; the probes take some {scene.times:.0f} times that")
+        verdicts += [
+            probes.check_score(scene, fresh), probes.check_coverage(scene, fresh),
+            probes.check_bytes(scene, fresh, stated), probes.check_normalization(),
+        ]  # fmt: skip
+        for probe in (
+            lambda: probes.check_grouping(scene),
+            lambda: probes.check_causality(scene),
+            lambda: probes.check_score_first(scene),
+            lambda: probes.check_isolation(scene),
+            lambda: probes.check_round_trip(scene),
+            lambda: probes.check_receipts(scene),
+            lambda: probes.check_determinism(scene),
+            lambda: probes.check_control(scene, fresh, control),
+        ):
+            verdicts.append(probe())
+    except (RunError, GolfzooError) as error:
+        first, *more = str(error).splitlines()
+        verdicts = [verdict for verdict in verdicts if verdict.probe != "score"]
+        verdicts.append(Verdict("score", False, f"the artifact cannot be scored: {first}"))
+        notes += [f"the player: {line}" for line in more]
+    else:
+        whole = time.perf_counter() - started
+        notes.append(f"scored here in {once:.1f} s, with all probes in {whole:.1f} s, {whole / once:.1f} times as long")
+    return verdicts
 
 
 def report(verdicts: list[Verdict], notes: list[str]) -> dict[str, Any]:

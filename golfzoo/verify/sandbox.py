@@ -29,7 +29,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,9 +69,7 @@ def confined(
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(missing[0]))
     writable = writable.resolve()
     gpus = sorted(str(path) for path in Path("/dev").glob("nvidia*"))
-    granted = [*_libraries(), *map(str, readable), *(["/sys"] if gpus else [])]
-    granted = sorted({path for name in granted for path in (os.path.abspath(name), os.path.realpath(name))})
-    granted = [path for path in granted if os.path.exists(path)]
+    granted = grants([*readable, *([Path("/sys")] if gpus else [])])
     devices = [path for path in (*(f"/dev/{name}" for name in _DEVICES), *gpus) if os.path.exists(path)]
     programs = [filter_program(platform.machine(), *reach) for reach in itertools.product((False, True), repeat=2)]
     rlimits = {
@@ -115,6 +113,13 @@ def confined(
         for end in (report, order, streams):
             os.close(end)
     return Confined(process, json.dumps(task), _Ends(lifeline, told, output), limits, writable)
+
+
+def grants(readable: Iterable[Path]) -> list[str]:
+    """All paths that a confined command reads below, given those that it is to read beside Python and its packages."""
+    named = [*_libraries(), *map(str, readable)]
+    paths = {path for name in named for path in (os.path.abspath(name), os.path.realpath(name))}
+    return sorted(path for path in paths if os.path.exists(path))
 
 
 def _libraries() -> list[str]:

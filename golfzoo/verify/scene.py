@@ -1,72 +1,89 @@
-"""The place where probes run: a model decoded from the artifact, the validation text, and a small text cut from it."""
+"""The place where probes run: the validation text is here, the model is not. Every text is played by a new process, so
+that no player remembers one from another."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from golfzoo.engine.artifact import read_tensors
-from golfzoo.engine.components import bind, load_target, namespace
+from golfzoo.engine.components import namespace
 from golfzoo.engine.data import ValidationText
 from golfzoo.engine.distributed import World
-from golfzoo.engine.evaluate import evaluate
+from golfzoo.engine.evaluate import play
 from golfzoo.engine.ledger import Ledger, Score
-from golfzoo.engine.model import load_weights, on_cpu
 from golfzoo.engine.rounds import bounds_of, ends_of
-from golfzoo.engine.setup import Setup, set_up
 from golfzoo.engine.shards import BOS
+from golfzoo.verify.remote import Nursery, RemotePlayer
+from golfzoo.verify.subject import Subject
 
 if TYPE_CHECKING:
-    from golfzoo.engine.protocols import Components, Plan, Tensors, Windowing
+    from golfzoo.engine.protocols import Plan, Windowing
 
 _SMALL_DOCUMENTS = 6
 _FROM = 100
 _ROUNDS = 3
 # Few enough that the small text has several groups of documents, one after another.
 _LANES = 2
+_SAMPLE_TOKENS = 50_000
+_PATIENCE = 3600.0  # seconds for one answer: a batch, or a review
 
 
 @dataclass
 class Scene:
     """Everything that a probe may use.
 
-    setup     plan, components and the whole validation text; the model with the artifact's weights, `state`
-    small     a few documents of the text, cut short, for probes that score again and again
-    tensors   with `metadata`: what the artifact holds
-    start     the weights before training
-    claim     what is reported
-    exact     whether device and versions are those of the claim
+    text    the whole validation text
+    nursery where players come from
+    exact   whether device and versions are those of the claim
+    seed    what random cuts and changes follow from: drawn when the submission was there already
+    quick   probe a sample of the text
+    say     is told what is being done
     """
 
-    setup: Setup
-    small: ValidationText
-    artifact: bytes
-    tensors: Tensors
-    metadata: dict[str, Any]
-    state: Tensors
-    start: Tensors
-    claim: dict[str, Any]
+    subject: Subject
+    text: ValidationText
+    world: World
+    nursery: Nursery
     exact: bool
+    seed: int
+    quick: bool = False
+    say: Callable[[str], None] = lambda text: None
+    facts: dict[str, Any] = field(default_factory=dict)
+    played: int = 0
 
-    @property
+    @cached_property
     def plan(self) -> Plan:
-        return self.setup.plan
+        return namespace(self.subject.tables)
 
     @property
-    def components(self) -> Components:
-        return self.setup.components
+    def claim(self) -> dict[str, Any]:
+        return self.subject.claim
 
     @property
-    def world(self) -> World:
-        return self.setup.world
+    def adapts(self) -> bool:
+        return "adaptor" in self.subject.targets
 
     @property
-    def text(self) -> ValidationText:
-        return self.setup.validation
+    def learns(self) -> bool:
+        return bool(self.facts["learns"])
+
+    @property
+    def reviews(self) -> bool:
+        return bool(self.facts["reviews"])
+
+    @property
+    def across_documents(self) -> bool:
+        """Whether the adaptor declares that it keeps what it learned from one document for others."""
+        return bool(self.facts["across_documents"])
 
     @property
     def tolerance(self) -> float:
@@ -74,55 +91,125 @@ class Scene:
         return 1e-3 if self.world.bf16 else 1e-6
 
     @property
+    def regrouped(self) -> float:
+        """The same for batches of another size, whose products are summed up in another order."""
+        return 0.05 if self.world.bf16 else 1e-3
+
+    @property
     def repeatability(self) -> float:
         """How far two scores of one text in bits per byte may differ: on a GPU not every sum is taken in one order."""
         return 1e-6 if self.world.device.type == "cpu" else 1e-4
 
+    def rng(self, number: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, number])
+
+    @contextmanager
+    def player(self, windowing: Windowing, adapted: bool = True, examined: bool = False) -> Iterator[RemotePlayer]:
+        """A new player. `examined`: it says more of itself than how it is to be played, and leaves its weights."""
+        place = self.nursery.place / f"player_{self.played}"
+        self.played += 1
+        (place / "private").mkdir(parents=True)
+        shutil.copy(self.subject.artifact, place)
+        if self.subject.sources is not None:
+            (place / "train_gpt.py").write_bytes(self.subject.code)
+        vocab_size = self.text.tokenizer.vocab_size
+        task = {
+            "tables": self.subject.tables,
+            "targets": self.subject.targets,
+            "precision": self.plan.train.precision,
+            "vocab_size": vocab_size,
+            "adapted": adapted and self.adapts,
+            "examined": examined,
+        }
+        (place / "task.json").write_text(json.dumps(task))
+        room = windowing.batch_sequences * windowing.context * vocab_size * 4
+        with self.nursery.player(place, room, vocab_size, self.world, _PATIENCE) as player:
+            if examined:
+                self.facts = player.facts
+            yield player
+        if not examined:
+            shutil.rmtree(place)
+
     @property
-    def across_documents(self) -> bool:
-        """Whether the adaptor declares that it keeps what it learned from one document for others."""
-        return bool(getattr(self.components.adaptor, "across_documents", False))
+    def times(self) -> int:
+        """How many times the whole text is played, in all."""
+        return 2 if self.quick else 4 + self.across_documents
 
-    def score(self, text: ValidationText, **changes: Any) -> Score:
-        """Score a text as the record says; `changes` are to its [eval] table, or `adaptor`, another one or None, or
-        `ledger`, one to write into."""
-        adaptor, ledger = changes.pop("adaptor", self.components.adaptor), changes.pop("ledger", None)
+    @property
+    def examined(self) -> Path:
+        """Where the player that was examined, the first, has left its weights."""
+        return self.nursery.place / "player_0" / "private"
+
+    def play(
+        self,
+        text: ValidationText,
+        *,
+        adapted: bool = True,
+        deaf: bool = False,
+        examined: bool = False,
+        ledger: Ledger | None = None,
+        shown: np.ndarray | None = None,
+        **changes: Any,
+    ) -> Score:
+        """Score a text as the record says; `changes` are to its [eval] table. `deaf`: the player is told no target.
+        `shown` are the tokens that it reads in place of the text's."""
         windowing = SimpleNamespace(**{**vars(self.plan.eval), **changes})
-        seed, model = self.plan.train.seed, self.setup.model.module
-        return evaluate(model, text, windowing, self.world, adaptor, seed, ledger=ledger)
+        self.say(f"scoring {text.num_targets:,} targets")
+        with self.player(windowing, adapted, examined) as player:
+            seen: Any = Deaf(player) if deaf else player
+            return play(seen, text, windowing, self.world, self.plan.train.seed, ledger=ledger, shown=shown)
 
-    def score_small(self, text: ValidationText, ledger: Ledger | None = None) -> Score:
+    def play_small(self, text: ValidationText, **changes: Any) -> Score:
         """Score a text of the small one's shape, in several groups of documents where one learns from another."""
-        return self.score(text, **self._grouping(), ledger=ledger)
+        few: Any = {"batch_sequences": min(_LANES, self.plan.eval.batch_sequences)} if self.across_documents else {}
+        return self.play(text, **few, **changes)
 
     @cached_property
-    def lessons(self) -> np.ndarray:
-        """For every target of the small text, how often the adaptor had learned or reviewed before it was scored by
-        `score_small`: what was scored with less than that may have been learned from."""
-        ledger = OrderedLedger(self.small)
-        self.score_small(self.small, ledger)
-        return ledger.when
+    def probed(self) -> ValidationText:
+        """The text that is played again and again: all of it, or where it must be quick a sample."""
+        return sample(self.text, self.rng(0)) if self.quick else self.text
 
-    def _grouping(self) -> dict[str, int]:
-        return {"batch_sequences": min(_LANES, self.plan.eval.batch_sequences)} if self.across_documents else {}
+    @cached_property
+    def plain(self) -> tuple[Score, np.ndarray]:
+        """The score of `probed` as it is, and when each target was scored: as OrderedLedger has it."""
+        ledger = OrderedLedger(self.probed)
+        return self.play(self.probed, ledger=ledger), ledger.when
+
+    @cached_property
+    def small(self) -> ValidationText:
+        """A few documents of the text, cut short."""
+        with self.player(self.plan.eval) as player:
+            return cut(self.text, self.plan.eval, player)
 
     def bounds(self, text: ValidationText) -> np.ndarray:
         """Where the texts begin that are scored apart from each other, and the end of the last."""
         return bounds_of(text.starts, self.plan.eval)
 
-    def change(self, text: ValidationText, where: np.ndarray, seed: int) -> ValidationText:
+    def change(self, text: ValidationText, where: np.ndarray, number: int) -> ValidationText:
         """The same text with other tokens at some positions (bool, one for each token). Documents stay as long."""
-        vocab_size = text.tokenizer.vocab_size
-        rng = np.random.default_rng(seed)
-        tokens = text.tokens.astype(np.int64)
-        others = (tokens + rng.integers(1, vocab_size, len(tokens))) % vocab_size
-        others[others == BOS] = (BOS + 1) % vocab_size
-        changed = np.where(where & (tokens != BOS), others, tokens)
+        changed = other_tokens(text.tokens.astype(np.int64), where, text.tokenizer.vocab_size, self.rng(number))
         return ValidationText(changed.astype(text.tokens.dtype), text.tokenizer)
 
 
+class Deaf:
+    """A player that is told no target, and so can learn nothing."""
+
+    def __init__(self, player: RemotePlayer) -> None:
+        self.player = player
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.player, name)
+
+    def reveal(self, *given: Any) -> None:
+        pass
+
+    def review(self, *given: Any) -> None:
+        pass
+
+
 class OrderedLedger(Ledger):
-    """Notes the order of scoring, too."""
+    """Notes the order of scoring, too: `when` has for every target how often the adaptor had learned or reviewed before
+    it was scored. What was scored with less than that may have been learned from."""
 
     def __init__(self, text: ValidationText) -> None:
         super().__init__(text)
@@ -133,47 +220,39 @@ class OrderedLedger(Ledger):
         self.when[targets] = self.updates
 
 
-def make_scene(
-    tables: dict[str, Any],
-    targets: dict[str, str],
-    artifact: bytes,
-    claim: dict[str, Any],
-    exact: bool,
-    world: World,
-) -> Scene:
-    """Build the model and decode the artifact into it, as a run does."""
-    components = bind(tables, {kind: load_target(target) for kind, target in targets.items()})
-    setup = set_up(namespace(tables), components, world)
-    model = setup.model
-    start = on_cpu(model.module.state_dict())
-    tensors, metadata = read_tensors(artifact, components, components.quantizer.layout(model.template, model.roles))
-    load_weights(model.module, components.quantizer.dequantize(tensors, metadata), "artifact.golf")
-    return Scene(
-        setup=setup,
-        small=cut(setup.validation, setup.plan.eval, components.adaptor),
-        artifact=artifact,
-        tensors=tensors,
-        metadata=metadata,
-        state=on_cpu(model.module.state_dict()),
-        start=start,
-        claim=claim,
-        exact=exact,
-    )
+def other_tokens(tokens: np.ndarray, where: np.ndarray, vocab_size: int, rng: np.random.Generator) -> np.ndarray:
+    """Other tokens at some places, but where documents start; none that starts one."""
+    others = (tokens + rng.integers(1, vocab_size, tokens.shape)) % vocab_size
+    others[others == BOS] = (BOS + 1) % vocab_size
+    return np.where(where & (tokens != BOS), others, tokens)
 
 
-def cut(text: ValidationText, windowing: Windowing, adaptor: Any) -> ValidationText:
+def sample(text: ValidationText, rng: np.random.Generator) -> ValidationText:
+    """Whole documents, drawn, of some ten thousands of tokens, in the order of the text."""
+    lengths = np.diff(text.starts)
+    drawn = rng.permutation(len(lengths))
+    keep = np.sort(drawn[: max(1, int(np.searchsorted(np.cumsum(lengths[drawn]), _SAMPLE_TOKENS)))])
+    return of_documents(text, [text.tokens[text.starts[one] : text.starts[one + 1]] for one in keep])
+
+
+def of_documents(text: ValidationText, documents: list[np.ndarray]) -> ValidationText:
+    return ValidationText(np.append(np.concatenate(documents), np.array(BOS, text.tokens.dtype)), text.tokenizer)
+
+
+def cut(text: ValidationText, windowing: Windowing, player: RemotePlayer) -> ValidationText:
     """A few documents, the longest of the first hundred, each long enough for several chunks where there are such. For
     an adaptor that reviews, as many of all documents as it takes for three rounds."""
     few = _shorten(text, windowing, min(_FROM, len(text.starts) - 1), _SMALL_DOCUMENTS)
-    if not hasattr(adaptor, "rounds"):
+    if not player.reviews:
         return few
     number = _SMALL_DOCUMENTS
-    while (
-        len(ends_of(adaptor, bounds_of(few.starts, windowing), windowing)) < _ROUNDS - 1
-        and number < len(text.starts) - 1
-    ):
-        number = min(2 * number, len(text.starts) - 1)
-        few = _shorten(text, windowing, number, number)
+    with player.playing(1):
+        while (
+            len(ends_of(player, bounds_of(few.starts, windowing), windowing)) < _ROUNDS - 1
+            and number < len(text.starts) - 1
+        ):
+            number = min(2 * number, len(text.starts) - 1)
+            few = _shorten(text, windowing, number, number)
     return few
 
 
@@ -182,5 +261,4 @@ def _shorten(text: ValidationText, windowing: Windowing, among: int, number: int
     lengths = np.diff(text.starts)[:among]
     longest = np.sort(np.argsort(-lengths, kind="stable")[:number])
     keep = windowing.context + 2 * windowing.stride + windowing.stride // 2
-    pieces = [text.tokens[text.starts[i] : text.starts[i] + min(lengths[i], keep)] for i in longest]
-    return ValidationText(np.append(np.concatenate(pieces), np.array(BOS, dtype=text.tokens.dtype)), text.tokenizer)
+    return of_documents(text, [text.tokens[text.starts[i] : text.starts[i] + min(lengths[i], keep)] for i in longest])

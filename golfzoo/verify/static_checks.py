@@ -7,36 +7,61 @@ from golfzoo.engine.data import data_paths, tokenizer_bytes
 from golfzoo.engine.errors import DataError
 from golfzoo.engine.shards import BOS, TokenStream
 from golfzoo.engine.size import count_bytes
-from golfzoo.verify.subject import Subject
+from golfzoo.shipping.code import repack
+from golfzoo.verify.challenge import Challenge
+from golfzoo.verify.subject import Subject, own_engine, shadowing
 from golfzoo.verify.verdict import Verdict
 
-_HEAD = 8
+_RUN = 24
+# Of a document's runs: a half of it that stands elsewhere is a leak, licences and headers are not.
+_LEAKED = 0.4
 _CHUNK_TOKENS = 2**24
+_TABLE_BITS = 28
 
 
-def check_size(subject: Subject) -> Verdict:
+def check_size(subject: Subject, challenge: Challenge | None) -> Verdict:
+    """Bytes as they lie there; the challenge's limit, where there is one, and else the record's own."""
     plan = namespace(subject.tables)
     tokenizer = tokenizer_bytes(plan.data)
     measured = count_bytes(subject.artifact.stat().st_size, len(subject.code), tokenizer, plan.size)
     claimed = subject.claim["bytes"]
     wrong = [f"{key} {claimed[key]:,} reported" for key in measured if claimed.get(key) != measured[key]]
-    figure = f"{measured['model']:,} + {measured['code']:,} = {measured['total']:,} of {measured['limit']:,}"
-    return Verdict("size", not wrong and measured["fits"], "; ".join([figure, *wrong]))
+    limit = challenge.limit_bytes if challenge else measured["limit"]
+    figure = f"{measured['model']:,} + {measured['code']:,} = {measured['total']:,} of {limit:,}"
+    return Verdict("size", not wrong and measured["fits"] and measured["total"] <= limit, "; ".join([figure, *wrong]))
 
 
-def check_clocks(subject: Subject) -> Verdict:
+def check_clocks(subject: Subject, challenge: Challenge | None) -> Verdict:
     """Training may overrun its cap by the step that crossed it."""
     plan, seconds = namespace(subject.tables), subject.claim["seconds"]
     trained, cap = seconds["train"], plan.train.max_wallclock_seconds  # calibration is in it
+    longest = plan.eval.max_seconds
+    if challenge:
+        cap, longest = challenge.train_seconds, min(longest, challenge.eval_seconds)
     step = trained / max(subject.claim["steps"], 1)
     evaluated, with_loading = seconds["eval"], seconds["eval"] + seconds["load"]
-    holds = (not cap or trained <= cap + step) and with_loading <= plan.eval.max_seconds
+    holds = (not cap or trained <= cap + step) and with_loading <= longest
     return Verdict(
         "clocks",
-        holds,
+        holds and min(trained, evaluated) >= 0,
         f"training {trained:.1f} s{f' of {cap:.0f}' if cap else ', no cap'}; evaluation {evaluated:.1f} s, with "
-        f"loading {with_loading:.1f} s, of {plan.eval.max_seconds:.0f}",
+        f"loading {with_loading:.1f} s, of {longest:.0f}",
     )
+
+
+def check_code(subject: Subject) -> Verdict:
+    """A submission's file is what this golfzoo makes of its contents, its engine this golfzoo's, and no module of it
+    has the name of an installed package."""
+    if subject.sources is None:
+        return Verdict("code", True, "a run: its code is what is installed here")
+    wrong = []
+    if changed := own_engine(subject):
+        wrong.append(f"the engine differs in {', '.join(changed)}")
+    if repack(subject.code) != subject.code:
+        wrong.append("packed otherwise than this golfzoo packs the same contents")
+    if hidden := shadowing(subject):
+        wrong.append(f"{', '.join(hidden)} would hide an installed package")
+    return Verdict("code", not wrong, "; ".join(wrong) or f"{len(subject.sources)} modules, the engine's as here")
 
 
 def check_seeds(subject: Subject) -> Verdict:
@@ -55,36 +80,52 @@ def check_seeds(subject: Subject) -> Verdict:
 
 
 def check_leak(subject: Subject) -> Verdict:
-    """Every document of the training shards against those of the validation text, token by token."""
+    """How much of every validation document stands in the training shards, in runs of tokens: a document of which a
+    good part does is one that was trained on, whether its first token is gone, one is changed, or it was cut."""
     folder = data_paths(namespace(subject.tables["data"]))[0]
     try:
         train = TokenStream(folder, "train")
     except DataError as error:
         return Verdict("leak", None, f"the training data are not here: {error}")
-    val = TokenStream(folder, "val")
-    val_starts, val_ends, val_keys = _documents(val)
-    wanted = {val.read(start, end - start).tobytes() for start, end in zip(val_starts, val_ends, strict=True)}
-    starts, ends, keys = _documents(train)
-    # Keys of lengths and first tokens leave few candidates; only these are read whole.
-    candidates = np.flatnonzero(np.isin(keys, val_keys))
-    found = wanted & {train.read(int(starts[i]), int(ends[i] - starts[i])).tobytes() for i in candidates}
-    figure = f"{len(found)} of {len(wanted):,} validation documents are among {len(starts):,} training documents"
-    return Verdict("leak", not found, figure)
+    shares = leaked_shares(TokenStream(folder, "val"), train)
+    leaked, most = int((shares >= _LEAKED).sum()), float(shares.max(initial=0.0))
+    figure = f"{leaked} of {len(shares):,} validation documents stand in the {len(train):,} training tokens"
+    return Verdict("leak", not leaked, f"{figure}; of one {most:.0%}, in runs of {_RUN}")
 
 
-def _documents(stream: TokenStream) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where each document starts and ends, and a key that equal documents share; each (documents,)."""
-    weights = np.uint64(0x9E3779B97F4A7C15) ** np.arange(1, _HEAD + 1, dtype=np.uint64)
-    starts, heads = [], []
-    for begin in range(0, len(stream), _CHUNK_TOKENS):
-        count = min(_CHUNK_TOKENS, len(stream) - begin)
-        tokens = stream.read(begin, min(count + _HEAD, len(stream) - begin))
-        padded = np.append(tokens, np.full(_HEAD, BOS, dtype=tokens.dtype))
-        here = np.flatnonzero(tokens[:count] == BOS)
-        head = padded[here[:, None] + np.arange(1, _HEAD + 1)].astype(np.uint64)
-        head[np.logical_or.accumulate(head == BOS, axis=1)] = 0  # the next document has begun
-        starts.append(here + begin)
-        heads.append((head * weights).sum(axis=1, dtype=np.uint64))
-    start = np.concatenate(starts)
-    end = np.append(start[1:], len(stream))
-    return start, end, np.concatenate(heads) + (end - start).astype(np.uint64)
+def leaked_shares(val: TokenStream, train: TokenStream) -> np.ndarray:
+    """Of each validation document, the share of its runs of tokens that are in the training text too, (documents,)."""
+    tokens = val.read(0, len(val))
+    wanted = _hashes(tokens)
+    table = np.zeros(2**_TABLE_BITS, dtype=bool)  # leaves few to be looked for
+    table[wanted >> np.uint64(64 - _TABLE_BITS)] = True
+    known = np.unique(wanted)
+    found = np.zeros(len(known), dtype=bool)
+    for begin in range(0, len(train), _CHUNK_TOKENS):
+        chunk = train.read(begin, min(_CHUNK_TOKENS + _RUN - 1, len(train) - begin))
+        hashes = _hashes(chunk)
+        hashes = hashes[table[hashes >> np.uint64(64 - _TABLE_BITS)]]
+        places = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
+        found[places[known[places] == hashes]] = True
+    inside = np.append(found[np.searchsorted(known, wanted)], np.zeros(len(tokens) - len(wanted), dtype=bool))
+    starts = np.flatnonzero(tokens == BOS)
+    starts = starts if len(starts) and starts[0] == 0 else np.append(0, starts)
+    runs = np.diff(np.append(starts, len(tokens))) - _RUN  # that lie in a document, and do not start with its BOS
+    runs = np.maximum(runs, 0)
+    counts = np.cumsum(np.append(0, inside))
+    hits = counts[starts + 1 + runs] - counts[starts + 1]
+    return np.where(runs >= _RUN, hits / np.maximum(runs, 1), 0.0)
+
+
+def _hashes(tokens: np.ndarray) -> np.ndarray:
+    """A hash of every run of so many tokens, (tokens - run + 1,) uint64: a polynomial modulo 2^64, by differences of
+    its sums, and mixed, since its high bits say little."""
+    if len(tokens) < _RUN:
+        return np.empty(0, dtype=np.uint64)
+    base, inverse = np.uint64(0x9E3779B97F4A7C15), np.uint64(pow(0x9E3779B97F4A7C15, -1, 2**64))
+    powers = np.cumprod(np.full(len(tokens), base))
+    sums = np.append(np.uint64(0), np.cumsum((tokens.astype(np.uint64) + np.uint64(1)) * powers))
+    back = np.cumprod(np.full(len(tokens) - _RUN + 1, inverse))
+    hashes = (sums[_RUN:] - sums[:-_RUN]) * back
+    hashes ^= hashes >> np.uint64(29)
+    return hashes * np.uint64(0xBF58476D1CE4E5B9)

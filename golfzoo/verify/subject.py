@@ -9,7 +9,7 @@ from typing import Any
 from golfzoo.errors import UsageError
 from golfzoo.record import without_none
 from golfzoo.results import read_environment, read_submission
-from golfzoo.shipping.closure import closure, is_module
+from golfzoo.shipping.closure import closure, is_installed_apart
 from golfzoo.shipping.code import pack_code, strip, unpack_code
 from golfzoo.shipping.submission import checksum, read_run
 from golfzoo.tables import TABLES
@@ -92,26 +92,30 @@ def _read_submission(folder: Path) -> Subject:
     return Subject(folder, record["tables"], record["targets"], sources, code, claim, None)
 
 
-def installed_tokenizer(subject: Subject, zoo: Zoo) -> list[str]:
-    """The modules of a submission's tokenizer, where the component is installed here too. It does the counting, as the
-    engine does: so the installed one is used, and not the submission's."""
-    target = subject.targets.get("tokenizer", "")
-    targets = [entry.component.target for (kind, _), entry in zoo.entries.items() if kind == "tokenizer"]
-    names = closure([target.partition(":")[0]]) if target in targets else {}
-    return [name for name in names if is_module(name) and not name.startswith("golfzoo.")]
-
-
-def own_engine(subject: Subject, counting: list[str]) -> list[str]:
-    """The modules of a submission that count, the engine's and `counting`, and differ from those here. It is scored by
-    these and by its own."""
+def own_engine(subject: Subject) -> list[str]:
+    """The engine's modules in a submission that differ from those here."""
     changed = []
     for name, source in (subject.sources or {}).items():
-        if name.startswith("golfzoo.") or name in counting:
+        if name.partition(".")[0] == "golfzoo":
             spec = importlib.util.find_spec(name)
             known = spec is not None and spec.origin is not None
             if not known or strip(Path(spec.origin).read_text()) != source:  # type: ignore[union-attr,arg-type]
                 changed.append(name)
     return changed
+
+
+def shadowing(subject: Subject) -> list[str]:
+    """The top-level names in a submission under which another package, or the standard library, is installed."""
+    names = {name.partition(".")[0] for name in subject.sources or {}} - {"golfzoo"}
+    return sorted(name for name in names if is_installed_apart(name))
+
+
+def code_folders(subject: Subject) -> list[Path]:
+    """Where the installed code of a run's components lies; a submission brings its own."""
+    if subject.sources is not None:
+        return []
+    modules = [target.partition(":")[0] for target in subject.targets.values()]
+    return sorted({path.parent for path in closure(modules).values()})
 
 
 def same_conditions(subject: Subject, device: str) -> bool:

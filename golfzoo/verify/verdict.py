@@ -4,21 +4,29 @@ from dataclasses import asdict, dataclass
 
 MEANINGS = {
     "score": "the artifact, scored afresh, gives the reported bits per byte",
+    "text": "the validation text is the challenge's own",
     "coverage": "every target of the validation text was scored exactly once",
     "bytes": "the counted bytes are the text's own",
     "causality": "no score depends on a token that comes after it",
     "normalization": "the probabilities of the whole vocabulary sum to 1",
-    "score first": "what was scored before a chunk is adapted on stays as it was",
+    "grouping": "the score does not depend on which texts are scored together",
+    "score first": "no target is told before it is scored",
     "isolation": "a document's scores do not depend on its neighbours",
     "round trip": "the weights follow from the artifact, and from nothing else",
+    "code": "the code is this golfzoo's, packed as it packs it",
     "size": "the measured bytes are the reported ones, and within the limit",
     "clocks": "training and evaluation took no longer than the record allows",
     "leak": "no validation document is in the training data",
+    "control": "the validation text is not scored better than text that nobody has seen",
     "receipts": "every component did something, and the report is as it was written",
     "seeds": "the declared seeds are the reported ones",
     "determinism": "scoring twice gives the same",
 }
 """Every probe, in the order in which they are shown."""
+
+NOT_CHECKABLE = (
+    "seeds that were chosen by their scores, seconds that were edited before packing, what else was trained on"
+)
 
 
 @dataclass(frozen=True)

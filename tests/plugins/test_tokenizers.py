@@ -1,6 +1,5 @@
 """Tokenizers: what they count is what decoding gives, whatever they or their datasets claim."""
 
-import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -138,7 +137,7 @@ def test_each_trains_packs_and_verifies(root, tmp_path, monkeypatch, use):
 
     from golfzoo.cli import main
     from golfzoo.shipping.code import unpack_code
-    from golfzoo.verify.subject import installed_tokenizer, own_engine, read_subject
+    from golfzoo.verify.subject import own_engine, read_subject
     from golfzoo.zoo import discover
 
     status, output = run(root, tmp_path, monkeypatch, use)
@@ -154,11 +153,7 @@ def test_each_trains_packs_and_verifies(root, tmp_path, monkeypatch, use):
     verified = CliRunner().invoke(main, ["verify", str(tmp_path / "packed")])
     assert verified.exit_code == 0, verified.output
     subject = read_subject(tmp_path / "packed", discover())
-    counting = installed_tokenizer(subject, discover())
-    assert set(counting) == ours
-    forged = {name: source + "\nx = 1" if name in ours else source for name, source in modules.items()}
-    assert own_engine(subject, counting) == []
-    assert set(own_engine(dataclasses.replace(subject, sources=forged), counting)) == ours
+    assert own_engine(subject) == []
     file = root / "tokenizers" / f"{use}_400_bpe.model"
     assert result["bytes"]["tokenizer"] == (file.stat().st_size if file.exists() else 0)
 
