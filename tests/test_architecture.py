@@ -21,7 +21,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 # A room may import what stands before it; the engine stands below them all.
 FLOORS = ["errors", "config", "component", "hookspecs", "zoo", "tables", "overlay", "record", "results"]
-FLOORS += ["corpus", "machine", "shipping", "running", "studies", "verify", "terminal", "report"]
+FLOORS += ["corpus", "machine", "shipping", "running", "studies", "verify", "audit", "terminal", "report"]
 FLOORS += ["testing", "commands", "cli", "__main__"]
 
 

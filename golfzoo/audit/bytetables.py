@@ -90,7 +90,11 @@ def _is_length(node: ast.Assign) -> bool:
 
 
 def _adds_one(value: ast.expr) -> bool:
-    return isinstance(value, ast.BinOp) and isinstance(value.op, ast.Add) and "1" in (_text(value.left), _text(value.right))
+    return (
+        isinstance(value, ast.BinOp)
+        and isinstance(value.op, ast.Add)
+        and "1" in (_text(value.left), _text(value.right))
+    )
 
 
 def _text(node: ast.expr) -> str:
@@ -114,7 +118,7 @@ def _implied(logs: list[Log]) -> Iterator[Finding]:
             finding = Finding("note", "val-export", log.file, log.val_tokens.line, why)
         elif log.val_tokens:
             total = log.val_tokens.value * ratio
-            why = f"{log.val_tokens.value:,} tokens x {ratio:.4f} bytes are {total:,.0f} of the text's {CANONICAL_BYTES:,}"
+            why = f"{log.val_tokens.value:,} tokens x {ratio:.4f} bytes are {total:,.0f} of {CANONICAL_BYTES:,}"
             if total < CANONICAL_BYTES * (1 - _TOLERANCE):
                 finding = Finding("wrong", "val-subset", log.file, log.val_tokens.line, why)
             elif total > CANONICAL_BYTES * (1 + _TOLERANCE):

@@ -32,7 +32,8 @@ def _overruns(log: Log, severity: str) -> Iterator[tuple[float, Finding]]:
             yield log.train.value, Finding(severity, "clock-train", log.file, log.train.line, why)
         elif log.hessians and log.train.value + log.hessians.value > LIMIT:
             total = log.train.value + log.hessians.value
-            why = f"training {log.train.value:.1f} s + calibration {log.hessians.value:.1f} s = {total:.1f} s of {LIMIT:.0f} s"
+            parts_told = f"training {log.train.value:.1f} s + calibration {log.hessians.value:.1f} s"
+            why = f"{parts_told} = {total:.1f} s of {LIMIT:.0f} s"
             yield total, Finding(doubtful, "clock-calibration", log.file, log.hessians.line, why)
     final = log.final
     taken = final.seconds if final and final.seconds is not None else log.evaluation.value if log.evaluation else None

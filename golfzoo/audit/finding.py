@@ -86,7 +86,7 @@ NOT_CHECKABLE = {
     "normalization": "that the probabilities of the whole vocabulary sum to 1",
     "isolation": "that a document's scores do not depend on its neighbours",
     "validation data": "that the shards hold the challenge's validation text, and that no training document is of it",
-    "byte counts": "byte counts that come from files beside the shards, and tables that are computed from the tokenizer",
+    "byte counts": "byte counts that lie in files beside the shards, and tables made from the tokenizer",
     "round trip": "that the scored weights are the artifact's, and that adapting by nothing changes nothing",
     "receipts": "that each technique acted: only a few ways of doing nothing can be read",
     "all runs": "that no other seed was run, and that the hardware was what is said",

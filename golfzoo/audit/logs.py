@@ -150,12 +150,11 @@ def _read_settings(log: Log, line: str, number: int) -> None:
     for name, pattern in _SECONDS.items():
         if match := pattern.search(line):
             setattr(log, name, Seconds(float(match[1]), number))
-    if match := _SWITCH.match(line):
-        if match[2] == "False":
-            log.off[match[1]] = number
-    if match := _TOKENIZER.search(line):
-        if "{" not in match[1] and "(" not in match[1]:  # not source that the log repeats
-            log.tokenizer, log.tokenizer_line = match[1], number
+    if (match := _SWITCH.match(line)) and match[2] == "False":
+        log.off[match[1]] = number
+    match = _TOKENIZER.search(line)
+    if match and not set("{(") & set(match[1]):  # not source that the log repeats
+        log.tokenizer, log.tokenizer_line = match[1], number
 
 
 _SECONDS = {

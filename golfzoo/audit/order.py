@@ -18,7 +18,7 @@ _AGAIN = re.compile(r"two_?pass|second_?pass|multi_?pass|re_?scor", re.IGNORECAS
 def check_order(sources: Sources, logs: list[Log]) -> Iterator[Finding]:
     """What is learned from before it is scored, scored again, or disputed by its name alone."""
     for source in sources.needed:
-        learners = {function.name for function in source.functions if _learns(function)}
+        learners = {function.name for function in source.functions if _learns(function) and _adapts(function)}
         for function in source.functions:
             if _EVALUATION.search(function.name):
                 yield from _first(source, function)
@@ -27,6 +27,13 @@ def check_order(sources: Sources, logs: list[Log]) -> Iterator[Finding]:
         yield from _again(source)
         yield from _by_name(source)
     yield from _worse(logs)
+
+
+def _adapts(function: Function) -> bool:
+    """Of what learns: neither the training itself, which looks at validation tokens now and then, nor an evaluation."""
+    names = names_in(function)
+    trains = any(re.search(r"train_(loader|files|tokens|data)|next_batch|DataLoader", name) for name in names)
+    return not trains and not _scores(function) and not re.search("diagnos|probe", function.name)
 
 
 def _learns(node: ast.AST) -> bool:
@@ -60,14 +67,34 @@ def _first(source: Source, function: Function) -> Iterator[Finding]:
     if not (_learns(function) and _scores(function)):
         return
     line = _learned_first(function.body)
-    if line:
-        why = f"{function.name} learns from tokens, and adds their losses to the score afterwards"
+    if line and any(_NAMES["slot"][0].search(name) for name in names_in(function)):
+        yield Finding("doubtful", "slot", source.file, line, f"{function.name} {_NAMES['slot'][1]}")
+    elif line and _conditional(source, function, line):
+        why = (
+            f"{function.name}, if switched on, learns from tokens before it adds losses to the score: are they others?"
+        )
+        yield Finding("doubtful", "train-first", source.file, line, why)
+    elif line:
+        why = f"{function.name} learns from tokens, and adds losses to the score afterwards"
         yield Finding("wrong", "train-first", source.file, line, why)
     for loop in ast.walk(function):
-        if isinstance(loop, ast.For) and any(re.search(r"^_?ep(och)?", name) for name in names_in(loop.target)):
-            if _learns(loop) and _scores(loop):
-                why = f"{function.name} goes over the text in epochs, and scores in each what it has learned from"
-                yield Finding("wrong", "rescored", source.file, loop.lineno, why)
+        if not isinstance(loop, ast.For):
+            continue
+        epochs = any(re.search(r"^_?ep(och)?", name) for name in names_in(loop.target))
+        if epochs and _learns(loop) and _scores(loop):
+            why = f"{function.name} goes over the text in epochs, and scores in each what it has learned from"
+            yield Finding("wrong", "rescored", source.file, loop.lineno, why)
+
+
+def _conditional(source: Source, function: Function, line: int) -> bool:
+    """Under an `if` of its own, or called under one alone."""
+    choices = [node for node in source.nodes if isinstance(node, ast.If) and "__name__" not in names_in(node.test)]
+
+    def chosen(at: int) -> bool:
+        return any(choice.body[0].lineno <= at <= (choice.end_lineno or 0) for choice in choices)
+
+    uses = [node.lineno for node in source.nodes if isinstance(node, ast.Name) and node.id == function.name]
+    return chosen(line) or (bool(uses) and all(map(chosen, uses)))
 
 
 def _learned_first(body: Sequence[ast.stmt]) -> int:
@@ -126,7 +153,10 @@ def _again(source: Source) -> Iterator[Finding]:
 
 
 _NAMES = {
-    "slot": (re.compile(r"(^|_)slot(_|$)", re.I), "optimizes something on the tokens that it scores, which looks ahead"),
+    "slot": (
+        re.compile(r"(^|_)slot(_|$)", re.I),
+        "optimizes something on the tokens that it scores, which looks ahead",
+    ),
     "tilt": (re.compile(r"tilt", re.I), "changes probabilities; legal only if it looks at the tokens before alone"),
     "mixture": (
         re.compile(r"(^|_)ppm|n_?gram_?(cache|mix|interp|backoff)|mix_?(prob|ngram|byte)|(^|_)knn", re.I),

@@ -2,9 +2,9 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from golfzoo.audit.finding import Finding
+from golfzoo.audit.finding import Finding, listed
 from golfzoo.audit.folder import Folder
 from golfzoo.audit.source import Function, Source, Sources, dotted, names_in
 
@@ -16,16 +16,26 @@ _SHARD_MAGIC = 20240520
 def check_scoring(folder: Folder, sources: Sources) -> Iterator[Finding]:
     """Which targets are scored, as far as the script's shape tells."""
     for source in sources.needed:
-        for function in source.functions:
-            if _EVALUATION.search(function.name):
-                yield from _tail(source, function)
-                yield from _twice(source, function)
+        evaluations = [function for function in source.functions if _EVALUATION.search(function.name)]
+        yield from _told_once(finding for function in evaluations for finding in _tail(source, function))
+        yield from _told_once(finding for function in evaluations for finding in _twice(source, function))
         yield from _glob(source)
         yield from _capped(source, folder)
         yield from _smear(source)
     for source in sources.parsed:
         yield from _set_apart(source, folder)
         yield from _without_bos(source)
+
+
+def _told_once(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """The first of each severity; of the others the lines."""
+    by_severity: dict[str, list[Finding]] = {}
+    for finding in findings:
+        by_severity.setdefault(finding.severity, []).append(finding)
+    for first, *others in by_severity.values():
+        lines = sorted({other.line for other in others} - {first.line})
+        more = f"; likewise line {listed(list(map(str, lines)))}" if lines else ""
+        yield Finding(first.severity, first.what, first.file, first.line, first.text + more)
 
 
 def _tail(source: Source, function: Function) -> Iterator[Finding]:
@@ -41,8 +51,8 @@ def _tail(source: Source, function: Function) -> Iterator[Finding]:
             less = [part for part in ast.walk(end) if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Sub)]
             sizes = {name for part in less for name in names_in(part.right) if re.search("len|context|size|win", name)}
             if sizes and not _appends(function, node.lineno):
-                why = f"{function.name} takes no window that would be cut at the end of the text, so its last targets are lost"
-                yield Finding("doubtful", "tail-dropped", source.file, node.lineno, why)
+                why = f"{function.name} takes no window that is cut at the end of the text: the last targets are lost"
+                yield Finding("note", "tail-dropped", source.file, node.lineno, why)
 
 
 def _appends(function: Function, line: int) -> bool:
@@ -72,7 +82,9 @@ def _twice(source: Source, function: Function) -> Iterator[Finding]:
     uses = [node for node in ast.walk(function) if isinstance(node, ast.BinOp | ast.Slice | ast.Compare)]
     cutting = [node for node in uses if strides & names_in(node)]
     if sums and not cutting:
-        why = f"{function.name} moves its windows by {min(strides)}, and nothing cuts off what the one before has scored"
+        why = (
+            f"{function.name} moves its windows by {min(strides)}, and nothing cuts off what the one before has scored"
+        )
         yield Finding("wrong", "targets-twice", source.file, sums[0].lineno, why)
         return
     clipped = _clipped_windows(function)
@@ -88,7 +100,7 @@ def _range_step(node: ast.AST) -> set[str]:
     return set()
 
 
-def _clipped_windows(function: Function) -> ast.comprehension | ast.expr | None:
+def _clipped_windows(function: Function) -> ast.expr | None:
     """A list of window starts whose condition is that something remains, rather than that something is new."""
     for node in ast.walk(function):
         if isinstance(node, ast.comprehension) and _range_step(node.iter):
@@ -111,7 +123,7 @@ def _scores_from_the_end(function: Function, strides: set[str]) -> bool:
 
 def _glob(source: Source) -> Iterator[Finding]:
     """Byte counts lie in `fineweb_val_bytes_*`, which `fineweb_val_*` matches too."""
-    if not any("val_bytes_" in node.value for node in source.strings):
+    if not any("val_bytes_" in str(node.value) for node in source.strings):
         return
     for function in source.functions:
         strings = [node.value for node in ast.walk(function) if isinstance(node, ast.Constant)]
@@ -120,7 +132,7 @@ def _glob(source: Source) -> Iterator[Finding]:
             continue
         for node in ast.walk(function):
             if isinstance(node, ast.Call) and dotted(node.func).endswith("glob"):
-                why = f"{function.name} takes every file that its pattern matches; fineweb_val_* matches fineweb_val_bytes_* too"
+                why = f"{function.name} takes every file that matches; fineweb_val_* matches fineweb_val_bytes_* too"
                 yield Finding("doubtful", "val-glob", source.file, node.lineno, why)
 
 
@@ -132,11 +144,12 @@ def _capped(source: Source, folder: Folder) -> Iterator[Finding]:
         if name.endswith(("environ.get", "getenv")) and len(call.args) == 2:
             key, default = call.args
             variable = key.value if isinstance(key, ast.Constant) else ""
-            capped = isinstance(variable, str) and re.fullmatch(r"(MAX_VAL|VAL_MAX)_\w+", variable)
-            if capped and isinstance(default, ast.Constant) and str(default.value) not in ("0", "-1", "None", ""):
-                if not re.search(rf"\b{variable}=(0|-1)\b", told):
-                    why = f"{variable} is {default.value} unless a command says otherwise; none in the folder does"
-                    yield Finding("doubtful", "val-subset", source.file, call.lineno, why)
+            if not isinstance(variable, str) or not re.fullmatch(r"(MAX_VAL|VAL_MAX)_\w+", variable):
+                continue
+            value = str(default.value) if isinstance(default, ast.Constant) else "0"  # computed: who knows
+            if value not in ("0", "-1", "None", "") and not re.search(rf"\b{variable}=[\"']?(0|-1)\b", told):
+                why = f"{variable} is {value} unless a command says otherwise, and none in the folder does"
+                yield Finding("doubtful", "val-subset", source.file, call.lineno, why)
         elif name == "min" and len(call.args) == 2 and "val_tokens" in names_in(call):
             numbers = [arg.value for arg in call.args if isinstance(arg, ast.Constant) and isinstance(arg.value, int)]
             if numbers:
@@ -158,6 +171,7 @@ def _smear(source: Source) -> Iterator[Finding]:
         if shifts and not any(re.search(r"bos|boundary|same_doc|doc_id|not_first", name, re.I) for name in inner):
             why = f"{function.name} blends in the token before, at a document's start too"
             yield Finding("doubtful", "smear-boundary", source.file, shifts[0].lineno, why)
+            return
 
 
 def _own_names(node: ast.AST) -> set[str]:
@@ -185,16 +199,19 @@ def _set_apart(source: Source, folder: Folder) -> Iterator[Finding]:
             continue
         for keyword in call.keywords:
             value = keyword.value.value if isinstance(keyword.value, ast.Constant) else None
-            if keyword.arg == "default" and isinstance(value, int) and value < VALIDATION_DOCUMENTS:
-                if not re.search(rf"{option}[= ]50[_,]?000", told):
-                    rest = VALIDATION_DOCUMENTS - value
-                    why = f"{option} is {value:,} by default: {rest:,} of {VALIDATION_DOCUMENTS:,} documents become training data"
-                    yield Finding("doubtful", "val-docs", source.file, call.lineno, why)
+            if keyword.arg != "default" or not isinstance(value, int) or value >= VALIDATION_DOCUMENTS:
+                continue
+            if not re.search(rf"{option}[= ]50[_,]?000", told):
+                rest = f"{VALIDATION_DOCUMENTS - value:,} of {VALIDATION_DOCUMENTS:,}"
+                why = f"{option} is {value:,} by default: {rest} validation documents become training data"
+                yield Finding("doubtful", "val-docs", source.file, call.lineno, why)
 
 
 def _without_bos(source: Source) -> Iterator[Finding]:
     """A script that writes shards, and knows no token that begins a document."""
-    magic = [node for node in source.nodes if isinstance(node, ast.Constant) and node.value == _SHARD_MAGIC]
+    compared = {id(part) for node in source.nodes if isinstance(node, ast.Compare) for part in ast.walk(node)}
+    constants = [node for node in source.nodes if isinstance(node, ast.Constant) and id(node) not in compared]
+    magic = [node for node in constants if node.value == _SHARD_MAGIC]  # written, not only looked for
     calls = {dotted(call.func).rpartition(".")[2]: call.lineno for call in source.calls}
     writes = {"tofile", "write", "write_bytes"} & calls.keys()
     encodes = [line for name, line in calls.items() if re.match(r"encode(_|$)|Encode", name)]

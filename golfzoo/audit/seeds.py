@@ -1,9 +1,11 @@
 """Which seeds were run, whose scores are reported, and whether the gain over the score before is shown."""
 
 import math
+import re
 from collections.abc import Iterator
 
-from golfzoo.audit.claims import Claim, agrees, number
+from golfzoo.audit import claims
+from golfzoo.audit.claims import Claim, agrees
 from golfzoo.audit.figures import means
 from golfzoo.audit.finding import Finding, listed
 from golfzoo.audit.folder import Folder
@@ -82,7 +84,9 @@ def _best(logs: list[Log], claim: Claim) -> Iterator[Finding]:
     if claim.bpb is None:
         return
     key, value = claim.bpb
-    for runs in means(logs, "bpb").values():
+    seeded = [log for log in logs if _seed_of(log) is not None]
+    first = {_seed_of(log): log for log in reversed(seeded)}  # one run a seed: others may be of another kind
+    for runs in means(list(first.values()), "bpb").values():
         mean = sum(runs) / len(runs)
         if len(runs) > 1 and agrees(value, min(runs)) and not agrees(value, mean) and value < mean:
             why = f"{key} {value:g} is the best of {len(runs)} runs, whose mean is {mean:.6f}"
@@ -117,13 +121,13 @@ def _significance(logs: list[Log], claim: Claim, base: list[Log]) -> Iterator[Fi
         p = student_t_tail((gain - MARGIN) / error, len(runs) - 1) if error else float(gain <= MARGIN)
         than = "the score before, taken as exact"
     shown = p < ALPHA
-    told = f"{gain:+.5f} nats per token over {than}; p = {p:.2g} that it exceeds {MARGIN} by chance, {len(runs)} runs"
+    told = f"{gain:+.5f} nats per token over {than}; {len(runs)} runs, p = {p:.2g} for a true gain of {MARGIN}"
     yield Finding("note" if shown or not claim.record else "doubtful", "significance", claim.file or ".", 0, told)
 
 
 def _losses(logs: list[Log], claim: Claim) -> list[float]:
     """Per seed: as claimed, or else of the kind of score that most logs end with."""
-    claimed = [number(result.get("val_loss")) for result in claim.seed_results.values()]
+    claimed = [claims.number(result.get("val_loss")) for result in claim.seed_results.values()]
     if len(claimed) > 1 and None not in claimed:
         return [loss for loss in claimed if loss is not None]
     kinds = means(logs, "loss")
@@ -136,29 +140,42 @@ def _stale(folder: Folder, sources: Sources, logs: list[Log]) -> Iterator[Findin
     if not sources.script or sources.script not in folder.texts:
         return
     shipped = folder.sizes[sources.script]
-    script = [line.rstrip() for line in folder.texts[sources.script].split("\n")]
+    # Some folders have several scripts, and logs of each.
+    scripts = [path for path in folder.texts_that_end(".py") if path.startswith("train") or path == sources.script]
+    known = {folder.sizes[path] for path in scripts}
+    lines = [_letters(folder.texts[path]) for path in scripts]
     other: list[tuple[Log, int, str]] = []
     for log in logs:
         sizes = [count.value for count in log.codes]
-        if sizes and shipped not in sizes and folder.sizes[sources.script] > 200:
-            other.append((log, log.codes[-1].line, f"{sizes[-1]:,} bytes of code where {sources.script} has {shipped:,}"))
-        elif line := _repeats_another(script, folder.texts[log.file]):
-            other.append((log, line, f"another source than {sources.script}: line {line} differs"))
+        if sizes and not known & set(sizes) and shipped > 200:
+            other.append(
+                (log, log.codes[-1].line, f"{sizes[-1]:,} bytes of code where {sources.script} has {shipped:,}")
+            )
+        elif len(sizes) < 2 and lines:
+            head = _letters(folder.texts[log.file], max(map(len, lines)) + 50)
+            differing = [_repeats_another(script, head) for script in lines]
+            if all(differing):
+                line = max(differing)
+                other.append((log, line, f"another source than {sources.script}: line {line} differs"))
     if other:
         log, line, why = other[0]
         more = f"; {listed([one.file for one, *_ in other[1:]])} likewise" if other[1:] else ""
         yield Finding("doubtful", "stale-log", log.file, line, f"was written by {why}{more}")
 
 
-def _repeats_another(script: list[str], text: str) -> int:
+def _letters(text: str, most: int = -1) -> list[str]:
+    """Lines without spaces and without what is not ASCII, which logs and editors change."""
+    return [re.sub(r"[^!-~]", "", line) for line in text.split("\n", most)]
+
+
+def _repeats_another(script: list[str], head: list[str]) -> int:
     """The line from which on a source at the top of a log is not the script's; 0 if it is, or if there is none."""
-    head = [line.rstrip() for line in text.split("\n", len(script) + 50)]
-    first = next((line for line in script if line.startswith(("import ", "from ", '"""'))), "")
+    first = next((line for line in script if line.startswith(("import", "from", '"""'))), "")
     if not first or first not in head[:50] or len(script) < 20:
         return 0
     offset = head.index(first) - script.index(first)
-    for number_, line in enumerate(script):
-        place = number_ + offset
+    for number, line in enumerate(script):
+        place = number + offset
         if 0 <= place < len(head) and line and head[place] != line:
             return place + 1
     return 0

@@ -97,8 +97,8 @@ def _shipped(script: str, shipped: int, smallest: int, logs: list[Log]) -> Itera
     if counted is not None:
         why += f"; {counted:,} bytes of code were counted"
     fits = model.value + smallest <= LIMIT
-    why += f"; packed, it would be {smallest:,} and {'fit' if fits else 'not fit either'}"
-    yield Finding("doubtful" if fits else "wrong", "shipped-code", worst.file, model.line, why)
+    why += f"; packed as it is, {smallest:,}, it {'would fit' if fits else 'would not fit either'}"
+    yield Finding("doubtful", "shipped-code", worst.file, model.line, why)
 
 
 def _stub(sources: Sources) -> Finding | None:
@@ -110,11 +110,11 @@ def _stub(sources: Sources) -> Finding | None:
         for call in source.calls:
             name = dotted(call.func).rpartition(".")[2]
             runs_file = name in ("exec", "run_path") and ("open" in names_in(call) or name == "run_path")
-            if runs_file or (name == "exec" and {"read_text", "read_bytes"} & names_in(call)):
-                if len(statements) <= 3:
-                    others = listed(sources.helpers) or "another file"
-                    why = f"{len(source.text):,} bytes that only execute {others}: the code is there"
-                    return Finding("wrong", "code-stub", source.file, call.lineno, why)
+            runs_file |= name == "exec" and bool({"read_text", "read_bytes"} & names_in(call))
+            if runs_file and len(statements) <= 3:
+                others = listed(sources.helpers) or "another file"
+                why = f"{len(source.text):,} bytes that only execute {others}: the code is there"
+                return Finding("wrong", "code-stub", source.file, call.lineno, why)
     return None
 
 
@@ -141,4 +141,6 @@ def _mebibytes(source: Source) -> Iterator[Finding]:
 
 def _is_mebi(product: ast.BinOp) -> bool:
     values = [part.value for part in ast.walk(product) if isinstance(part, ast.Constant)]
-    return values.count(1024) >= 2 or 2**20 in values or (1024 in values and 2 in values) or (2 in values and 20 in values)
+    return (
+        values.count(1024) >= 2 or 2**20 in values or (1024 in values and 2 in values) or (2 in values and 20 in values)
+    )

@@ -10,7 +10,9 @@ from golfzoo.audit.logs import Log
 from golfzoo.audit.source import Function, Source, Sources, dotted, names_in
 
 _AVERAGES = re.compile(r"^(swa|ema|lawa|avg|averag\w*)_(state|sum|weights|params|sd|model)$|^(swa|lawa)_\w*state$")
-_ELSEWHERE = re.compile(r"^(OMP|MKL|CUDA|NCCL|TORCH|PYTORCH|TORCHINDUCTOR|TRITON|HF|PYTHON|XDG|UCX|GLOO|WANDB)_|^(PATH|HOME|LD_LIBRARY_PATH|TMPDIR)$")
+_ELSEWHERE = re.compile(
+    r"^(OMP|MKL|CUDA|NCCL|TORCH|PYTORCH|TRITON|HF|PYTHON|XDG|UCX|GLOO|WANDB)|^(PATH|HOME|LD_LIBRARY_PATH|TMPDIR)$"
+)
 _SWITCHES = {"rope_yarn": "YaRN", "swa_enabled": "SWA", "smear_gate_enabled": "SmearGate", "ttt_enabled": "TTT"}
 
 
@@ -88,15 +90,19 @@ def _switched_off(folder: Folder, logs: list[Log]) -> Iterator[Finding]:
 
 def _unread(folder: Folder, sources: Sources) -> Iterator[Finding]:
     """Variables of the commands in README.md and shell scripts, against every word of every source."""
-    if len(sources.needed) == 0 or not any("environ" in name for source in sources.needed for name in _attributes(source)):
+    if len(sources.needed) == 0 or not any(
+        "environ" in name for source in sources.needed for name in _attributes(source)
+    ):
         return
     words = {str(node.value) for source in sources.parsed for node in source.strings if len(str(node.value)) < 100}
     built = {word.upper() for source in sources.parsed for word in _attributes(source)}
+    own = {path.rpartition("/")[2] for path in folder.sizes}
     for path in folder.texts_that_end(".md", ".sh"):
         unread: dict[str, int] = {}
-        for number, line in enumerate(folder.texts[path].split("\n"), 1):
-            if len(line) > 2_000 or not _is_command(line):
-                continue
+        for number, line in _commands(folder.texts[path]):
+            scripts = re.findall(r"[\w./-]+\.py\b", line)
+            if scripts and not any(script.rpartition("/")[2] in own for script in scripts):
+                continue  # of another program, such as the one that fetches the data
             for name in re.findall(r"(?:^|\s)([A-Z][A-Z0-9_]{2,60})=(?=[^\s=])", line):
                 shell = re.search(rf"\$\{{?{name}\b", folder.texts[path])
                 if name not in words and not _ELSEWHERE.search(name) and not shell and name not in built:
@@ -107,10 +113,19 @@ def _unread(folder: Folder, sources: Sources) -> Iterator[Finding]:
             yield Finding("doubtful", "env-unread", path, min(unread.values()), why)
 
 
-def _is_command(line: str) -> bool:
-    """Nothing but assignments, or assignments before a command: not prose that mentions one."""
-    stripped = line.strip().removeprefix("export ").removeprefix("$ ")
-    return bool(re.match(r"(env +)?[A-Z][A-Z0-9_]{2,60}=[^\s]", stripped))
+def _commands(text: str) -> Iterator[tuple[int, str]]:
+    """Lines that begin with an assignment, with the lines that continue them: not prose that mentions one."""
+    lines = text.split("\n")
+    number = 0
+    while number < len(lines):
+        first = number
+        while lines[number].endswith("\\") and number + 1 < len(lines):
+            number += 1
+        command = " ".join(line.rstrip("\\") for line in lines[first : number + 1])
+        start = command.strip().removeprefix("export ").removeprefix("$ ")
+        if len(command) < 10_000 and re.match(r"(env +)?[A-Z][A-Z0-9_]{2,60}=[^\s]", start):
+            yield first + 1, command
+        number += 1
 
 
 def _attributes(source: Source) -> set[str]:
