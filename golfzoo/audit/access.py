@@ -1,6 +1,7 @@
 """Network, files outside the folder, other programs, packages that are not named."""
 
 import ast
+import itertools
 import re
 import sys
 from collections.abc import Iterator
@@ -40,7 +41,7 @@ def check_access(folder: Folder, sources: Sources) -> Iterator[Finding]:
         if source.needed:
             yield from _files(source)
             yield from _programs(source)
-            for name, line in _packages(source, folder):
+            for name, line in itertools.islice(_packages(source, folder), 200):
                 called = _CALLED.get(name, name.lower().replace("_", "-"))
                 if not re.search(called, told.replace("_", "-")):
                     missing.setdefault(name, (source.file, line))

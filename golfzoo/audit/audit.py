@@ -1,6 +1,6 @@
 """An audit, from top to bottom: read the folder, parse its sources, logs and claims, and ask every question."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from golfzoo.audit.access import check_access
@@ -17,6 +17,8 @@ from golfzoo.audit.seeds import check_seeds
 from golfzoo.audit.sizes import check_sizes
 from golfzoo.audit.source import read_sources
 from golfzoo.audit.techniques import check_techniques
+
+MOST_OF_A_KIND = 5
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,20 @@ def audit(path: Path, against: Path | None = None) -> Audit:
     findings += check_order(sources, logs)
     findings += check_techniques(folder, sources, logs)
     findings += check_access(folder, sources)
+    return Audit(_in_order(findings), len(logs), len(sources.parsed))
+
+
+def _in_order(findings: list[Finding]) -> list[Finding]:
+    """The worst first; of one kind in one file no more than a few, with how many there are."""
+    kinds: dict[tuple[int, int, str], list[Finding]] = {}
     words = list(MEANINGS)
-
-    def rank(finding: Finding) -> tuple:
-        return SEVERITIES.index(finding.severity), words.index(finding.what), finding.file, finding.line
-
-    return Audit(sorted(set(findings), key=rank), len(logs), len(sources.parsed))
+    for finding in sorted(set(findings), key=lambda finding: finding.line):
+        kind = SEVERITIES.index(finding.severity), words.index(finding.what), finding.file
+        kinds.setdefault(kind, []).append(finding)
+    shown: list[Finding] = []
+    for _, found in sorted(kinds.items(), key=lambda item: item[0]):
+        shown += found[:MOST_OF_A_KIND]
+        more = len(found) - MOST_OF_A_KIND
+        if more > 0:
+            shown[-1] = replace(shown[-1], text=f"{shown[-1].text}; {more:,} more in this file")
+    return shown

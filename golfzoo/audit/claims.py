@@ -9,6 +9,8 @@ from typing import Any
 from golfzoo.audit.finding import Finding
 from golfzoo.audit.folder import Folder
 
+LARGEST_CLAIM = 200_000
+MOST_SEEDS = 64
 _HEADLINES = ("val_bpb", "mean_val_bpb", "mean_bpb", "sliding_val_bpb")
 _LOSSES = ("val_loss", "val_loss_nats", "mean_val_loss_nats", "mean_val_loss")
 _TOTALS = ("bytes_total", "artifact_bytes_max", "artifact_bytes", "artifact_size_bytes")
@@ -60,8 +62,8 @@ class Claim:
             if isinstance(value, dict):
                 return {
                     int(seed): result
-                    for seed, result in value.items()
-                    if re.fullmatch(r"\d{1,12}", seed) and isinstance(result, dict)
+                    for seed, result in list(value.items())[:MOST_SEEDS]
+                    if re.fullmatch(r"[0-9]{1,12}", seed) and isinstance(result, dict)
                 }
         return {}
 
@@ -69,7 +71,7 @@ class Claim:
     def seeds(self) -> list[int]:
         value = self.values.get("seeds")
         if isinstance(value, list):
-            return [seed for seed in value if isinstance(seed, int) and not isinstance(seed, bool)]
+            return [seed for seed in value[:MOST_SEEDS] if isinstance(seed, int) and not isinstance(seed, bool)]
         return list(self.seed_results)
 
     def line(self, key: str, seed: int | None = None) -> int:
@@ -107,10 +109,13 @@ def read_claim(folder: Folder, findings: list[Finding]) -> Claim:
         return Claim(record="non_record" not in folder.name)
     text = folder.texts[names[0]]
     try:
+        if len(text) > LARGEST_CLAIM:
+            raise ValueError("too long")
         values = json.loads(text, parse_constant=lambda _: None)
     except (ValueError, RecursionError) as error:
         line = getattr(error, "lineno", 0)
-        findings.append(Finding("wrong", "no-claim", names[0], line, "is not JSON; claims are not compared"))
+        why = f"is longer than {LARGEST_CLAIM:,} letters" if len(text) > LARGEST_CLAIM else "is not JSON"
+        findings.append(Finding("wrong", "no-claim", names[0], line, f"{why}; claims are not compared"))
         return Claim(record="non_record" not in folder.name)
     if not isinstance(values, dict):
         findings.append(Finding("wrong", "no-claim", names[0], 1, "is not a JSON object; claims are not compared"))

@@ -1,5 +1,6 @@
 """Logs against claimed figures: scores, bytes, seconds, and nats against bits per byte."""
 
+import itertools
 import math
 import re
 from collections.abc import Iterator
@@ -188,7 +189,8 @@ def _units(folder: Folder, logs: list[Log], claim: Claim) -> Iterator[Finding]:
             bits = number(claim.values.get(other))
             yield from _difference(claim.file, claim.line(key), nats, bits, ratios)
     text = folder.texts.get("README.md", "")
-    for match in re.finditer(r"([-−+]?0\.\d{3,8}) BPB */ *([-−+]?0\.\d{3,8}) nats", text):
+    pairs = re.finditer(r"([-−+]?0\.\d{3,8}) BPB ?/ ?([-−+]?0\.\d{3,8}) nats", text)
+    for match in itertools.islice(pairs, 100):
         bits, nats = (float(one.replace("−", "-")) for one in match.groups())
         yield from _difference("README.md", text.count("\n", 0, match.start()) + 1, nats, bits, ratios)
 
@@ -197,7 +199,8 @@ def _difference(file: str, line: int, nats: float, bits: float | None, ratios: l
     """Both were rounded: their ratio is known to within what that allows."""
     if not bits or not math.isfinite(nats / bits):
         return
-    slack = 0.02 + 10.0 ** -decimals(nats) / abs(nats) + 10.0 ** -decimals(bits) / abs(bits)
+    # Zeros at the end are lost; such differences are written with four places at least.
+    slack = 0.02 + sum(10.0 ** -max(decimals(figure), 4) / abs(figure) for figure in (nats, bits))
     if min(abs(abs(nats / bits) / ratio - 1) for ratio in ratios) > slack:
         why = f"{nats:g} nats are {abs(nats) / ratios[-1]:.5f} BPB with this tokenizer, not {abs(bits):g}"
         yield Finding("wrong", "units", file, line, why)

@@ -9,8 +9,9 @@ from golfzoo.audit.finding import Finding
 from golfzoo.errors import UsageError
 
 TEXTS = {".py", ".json", ".md", ".txt", ".log", ".sh", ".toml", ".yaml", ".yml", ".cfg", ".tsv", ".csv"}
-LARGEST_TEXT = 4_000_000
-MOST_TEXT = 64_000_000
+LARGEST_LOG = 4_000_000
+LARGEST_TEXT = 1_000_000
+MOST_TEXT = 32_000_000
 MOST_FILES = 2_000
 DEEPEST = 6
 
@@ -39,10 +40,11 @@ def read_folder(path: Path) -> Folder:
     for name in sorted(folder.sizes):
         if Path(name).suffix.lower() not in TEXTS:
             continue
-        if folder.sizes[name] > min(LARGEST_TEXT, room):
-            _skip(folder, name, f"is {folder.sizes[name]:,} bytes long; of a text at most {LARGEST_TEXT:,} are read")
+        most = LARGEST_LOG if name.lower().endswith((".log", ".txt")) else LARGEST_TEXT
+        if folder.sizes[name] > min(most, room):
+            _skip(folder, name, f"{folder.sizes[name]:,} bytes; at most {most:,} of one are, and {MOST_TEXT:,} in all")
             continue
-        text = _read(path / name, folder, name)
+        text = _read(path / name, folder, name, most)
         if text is not None:
             room -= folder.sizes[name]
             folder.texts[name] = text
@@ -83,7 +85,7 @@ def _list(path: Path, prefix: str, folder: Folder, depth: int) -> None:
             _skip(folder, name, "is no regular file")
 
 
-def _read(path: Path, folder: Folder, name: str) -> str | None:
+def _read(path: Path, folder: Folder, name: str, most: int) -> str | None:
     try:
         # It may have been exchanged since it was listed: no link is followed, and no pipe waited for.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -91,12 +93,12 @@ def _read(path: Path, folder: Folder, name: str) -> str | None:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 _skip(folder, name, "is no regular file")
                 return None
-            content = file.read(LARGEST_TEXT + 1)
+            content = file.read(most + 1)
     except OSError as error:
         _skip(folder, name, error.strerror or "cannot be opened")
         return None
-    if len(content) > LARGEST_TEXT:
-        _skip(folder, name, f"grew beyond {LARGEST_TEXT:,} bytes")
+    if len(content) > most:
+        _skip(folder, name, f"grew beyond {most:,} bytes")
         return None
     if b"\0" in content:
         _skip(folder, name, "holds NUL bytes, so it is no text")

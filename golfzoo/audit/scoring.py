@@ -138,7 +138,7 @@ def _glob(source: Source) -> Iterator[Finding]:
 
 def _capped(source: Source, folder: Folder) -> Iterator[Finding]:
     """`VAL_MAX_TOKENS` with a default, `min(500, ...)` sequences."""
-    told = "\n".join(folder.texts[path] for path in folder.texts_that_end(".sh", ".md"))
+    told = _commands(folder)
     for call in source.calls:
         name = dotted(call.func)
         if name.endswith(("environ.get", "getenv")) and len(call.args) == 2:
@@ -155,6 +155,10 @@ def _capped(source: Source, folder: Folder) -> Iterator[Finding]:
             if numbers:
                 why = f"of the validation text at most {numbers[0]:,} sequences are scored"
                 yield Finding("doubtful", "val-subset", source.file, call.lineno, why)
+
+
+def _commands(folder: Folder) -> str:
+    return "\n".join(folder.texts[path][:100_000] for path in folder.texts_that_end(".sh", ".md")[:20])
 
 
 def _smear(source: Source) -> Iterator[Finding]:
@@ -190,7 +194,7 @@ def _drops_last(node: ast.Subscript) -> bool:
 
 def _set_apart(source: Source, folder: Folder) -> Iterator[Finding]:
     """How many documents a script that makes shards keeps for validation."""
-    told = "\n".join(folder.texts[path] for path in folder.texts_that_end(".sh", ".md"))
+    told = _commands(folder)
     for call in source.calls:
         if not dotted(call.func).endswith("add_argument") or not call.args:
             continue

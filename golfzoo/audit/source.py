@@ -16,6 +16,8 @@ from golfzoo.audit.folder import Folder
 
 LARGEST_SOURCE = 1_000_000
 LARGEST_UNPACKED = 2_000_000
+MOST_NODES = 250_000
+DEEPEST = 300  # nodes inside of nodes; what people write has some 30
 _MEMORY = 128_000_000
 _LAYERS = 3
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -129,12 +131,28 @@ def _tree(text: str, label: str, findings: list[Finding]) -> ast.Module | None:
     """Newer Pythons allow quotes inside f-strings that this one may not: without them it may be read all the same."""
     for attempt in (lambda: text, lambda: without_format_strings(text)):
         try:
-            return ast.parse(attempt())
+            tree = ast.parse(attempt())
+            _check_shape(tree)
+            return tree
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             line = getattr(error, "lineno", None) or 0
-            what = getattr(error, "msg", None) or type(error).__name__
+            what = getattr(error, "msg", None) or str(error) or type(error).__name__
     findings.append(Finding("doubtful", "unparsed", label, line, f"cannot be parsed: {what}"))
     return None
+
+
+def _check_shape(tree: ast.Module) -> None:
+    """Checks look into every node's inside, which is quick only where nodes are neither too many nor too deep."""
+    layer: list[ast.AST] = [tree]
+    count = 0
+    for _ in range(DEEPEST):
+        count += len(layer)
+        if count > MOST_NODES:
+            raise ValueError(f"more than {MOST_NODES:,} nodes")
+        layer = [child for node in layer for child in ast.iter_child_nodes(node)]
+        if not layer:
+            return
+    raise ValueError(f"nested deeper than {DEEPEST} nodes")
 
 
 def without_format_strings(text: str) -> str:

@@ -99,13 +99,13 @@ def _unread(folder: Folder, sources: Sources) -> Iterator[Finding]:
     own = {path.rpartition("/")[2] for path in folder.sizes}
     for path in folder.texts_that_end(".md", ".sh"):
         unread: dict[str, int] = {}
+        shell = set(re.findall(r"\$\{?([A-Z][A-Z0-9_]*)", folder.texts[path]))
         for number, line in _commands(folder.texts[path]):
             scripts = re.findall(r"[\w./-]+\.py\b", line)
             if scripts and not any(script.rpartition("/")[2] in own for script in scripts):
                 continue  # of another program, such as the one that fetches the data
             for name in re.findall(r"(?:^|\s)([A-Z][A-Z0-9_]{2,60})=(?=[^\s=])", line):
-                shell = re.search(rf"\$\{{?{name}\b", folder.texts[path])
-                if name not in words and not _ELSEWHERE.search(name) and not shell and name not in built:
+                if not _ELSEWHERE.search(name) and name not in words | built | shell:
                     unread.setdefault(name, number)
         if unread:
             shown = ", ".join(sorted(unread)[:6]) + (f" and {len(unread) - 6} more" if len(unread) > 6 else "")
