@@ -284,6 +284,7 @@ UNSEEN = {
     "B22": ("all runs", "a run that is told nowhere leaves no trace"),
     "B23": ("score", "a log that was edited with care looks like one that was not"),
     "B25": ("round trip", "two forward passes can only be compared by running both"),
+    "B27": ("score before", "a figure of another folder is not in this one"),
     "B28": ("installed", "what an image has is not in the folder"),
 }
 
@@ -475,6 +476,7 @@ def test_logs_of_any_shape(tmp_path):
         "x val_loss:0.0 val_bpb:0.0\n" + "seed: 999999999999999999999999\n" + "step:1/2 train_time:9.9.9ms\n"
     )
     texts["seed_99999999999999999999.log"] = "x val_loss:1.5 val_bpb:1.0\nCode size: 1 bytes\n"
+    texts["d.log"] = "x val_loss:1.5 val_bpb:1.0\n" + ("Deserialize: " + "1" * 3_000 + "\n") * 1_000
     texts["c.log"] = ("a " * 40 + "val_loss:1.5 val_bpb:") * 20_000
     audit(write(tmp_path, texts))
 

@@ -132,10 +132,10 @@ def _totals(logs: list[Log], claim: Claim) -> Iterator[Finding]:
         yield Finding("wrong", "claim-bytes", claim.file, claim.line(key, seed), why)
 
 
-def _rounding(value: float) -> float:
+def _rounding(value: float, least: int = 4) -> float:
     """What a count was rounded or cut to: 15,900,000 may stand for up to 15,999,999."""
     zeros = len(str(int(value))) - len(str(int(value)).rstrip("0"))
-    return 10**zeros if zeros > 3 else 0
+    return 10**zeros if zeros >= least else 0
 
 
 def _code(folder: Folder, sources: Sources, logs: list[Log], claim: Claim) -> Iterator[Finding]:
@@ -144,7 +144,7 @@ def _code(folder: Folder, sources: Sources, logs: list[Log], claim: Claim) -> It
     key, value = claim.bytes_code
     shipped = folder.sizes[sources.script]
     counted = [count.value for log in logs for count in (*log.codes, *log.compressed_codes)]
-    if value != shipped and value not in counted:
+    if not any(abs(value - one) <= _rounding(value, 3) for one in (shipped, *counted)):
         why = f"{key} {value:,.0f}, and {sources.script} is {shipped:,} bytes"
         why += f"; the logs say {counted[-1]:,}" if counted else ""
         yield Finding("wrong", "claim-code", claim.file, claim.line(key), why)
@@ -187,20 +187,23 @@ def _units(folder: Folder, logs: list[Log], claim: Claim) -> Iterator[Finding]:
         if key.startswith("delta") and "nats" in key and nats:
             other = re.sub("_?loss_nats|nats", lambda match: "_bpb" if match[0].startswith("_") else "bpb", key)
             bits = number(claim.values.get(other))
-            yield from _difference(claim.file, claim.line(key), nats, bits, ratios)
+            digits = max(decimals(nats), decimals(bits or 0.0), 4)  # JSON has lost the zeros at the end
+            yield from _difference(claim.file, claim.line(key), nats, bits, digits, ratios)
     text = folder.texts.get("README.md", "")
     pairs = re.finditer(r"([-−+]?0\.\d{3,8}) BPB ?/ ?([-−+]?0\.\d{3,8}) nats", text)
     for match in itertools.islice(pairs, 100):
         bits, nats = (float(one.replace("−", "-")) for one in match.groups())
-        yield from _difference("README.md", text.count("\n", 0, match.start()) + 1, nats, bits, ratios)
+        digits = min(len(one.partition(".")[2]) for one in match.groups())
+        yield from _difference("README.md", text.count("\n", 0, match.start()) + 1, nats, bits, digits, ratios)
 
 
-def _difference(file: str, line: int, nats: float, bits: float | None, ratios: list[float]) -> Iterator[Finding]:
-    """Both were rounded: their ratio is known to within what that allows."""
+def _difference(
+    file: str, line: int, nats: float, bits: float | None, digits: int, ratios: list[float]
+) -> Iterator[Finding]:
+    """Both were rounded, or cut, to so many digits: their ratio is known to within what that allows."""
     if not bits or not math.isfinite(nats / bits):
         return
-    # Zeros at the end are lost; such differences are written with four places at least.
-    slack = 0.02 + sum(10.0 ** -max(decimals(figure), 4) / abs(figure) for figure in (nats, bits))
+    slack = 0.02 + sum(10.0**-digits / abs(figure) for figure in (nats, bits))
     if min(abs(abs(nats / bits) / ratio - 1) for ratio in ratios) > slack:
         why = f"{nats:g} nats are {abs(nats) / ratios[-1]:.5f} BPB with this tokenizer, not {abs(bits):g}"
         yield Finding("wrong", "units", file, line, why)

@@ -89,6 +89,7 @@ NOT_CHECKABLE = {
     "byte counts": "byte counts that lie in files beside the shards, and tables made from the tokenizer",
     "round trip": "that the scored weights are the artifact's, and that adapting by nothing changes nothing",
     "receipts": "that each technique acted: only a few ways of doing nothing can be read",
+    "score before": "that a score named as the one before is that record's, and on the same text",
     "all runs": "that no other seed was run, and that the hardware was what is said",
     "installed": "that the packages and programs are on the challenge's machines",
 }

@@ -7,31 +7,34 @@ from typing import NamedTuple
 
 from golfzoo.audit.folder import Folder
 
-LONGEST_LINE = 1_000  # longer ones are packed source; patterns must not be run over them
+MOST_SCORES = 500
+LONGEST_LINE = 4_000  # longer ones are packed source; patterns must not be run over them
 
 _SCORE = re.compile(
-    r"^(?P<label>[A-Za-z][\w+ /().:-]{0,80}?)[: ,]+val_loss[:=] ?(?P<loss>\d+\.\d+)[ ,]+(?:\w+ )?"
-    r"val_bpb[:=] ?(?P<bpb>\d+\.\d+)"
-    r"(?:.*?(?:eval_time|elapsed)[:=] ?(?P<time>\d+(?:\.\d+)?)(?P<unit>ms|s))?"
+    r"^(?P<label>[A-Za-z][\w+ /().:-]{0,80}?)[: ,]+val_loss[:=] ?(?P<loss>\d{1,4}\.\d{1,12})[ ,]+(?:\w+ )?"
+    r"val_bpb[:=] ?(?P<bpb>\d{1,4}\.\d{1,12})"
+    r"(?:.*?(?:eval_time|elapsed)[:=] ?(?P<time>\d{1,9}(?:\.\d{1,9})?)(?P<unit>ms|s))?"
 )
-_STEP = re.compile(r"^(?:step:)?(?P<step>\d{1,7})/\d+ .*?train_time: ?(?P<time>\d+(?:\.\d+)?)(?P<unit>ms|s|m)\b")
-_STOP = re.compile(r"^stopping_early: \w+ +train_time: ?(?P<time>\d+)ms")
-_STEP_TIME = re.compile(r"step_avg: ?(\d+(?:\.\d+)?)ms")
-_CODE = re.compile(r"^Code size(?: \((?P<kind>uncompressed|compressed)\))?: (?P<bytes>\d+) bytes")
-_MODEL = re.compile(r"^Serialized model (?P<how>[^:]{1,60}): (?P<bytes>\d+) bytes")
-_TOTAL = re.compile(r"^Total submission size (?P<how>[^:]{1,60}): (?P<bytes>\d+) bytes")
+_STEP = re.compile(
+    r"^(?:step:)?(?P<step>\d{1,7})/\d{1,9} .*?train_time: ?(?P<time>\d{1,9}(?:\.\d{1,9})?)(?P<unit>ms|s|m)\b"
+)
+_STOP = re.compile(r"^stopping_early: \w+ +train_time: ?(?P<time>\d{1,12})ms")
+_STEP_TIME = re.compile(r"step_avg: ?(\d{1,9}(?:\.\d{1,9})?)ms")
+_CODE = re.compile(r"^Code size(?: \((?P<kind>uncompressed|compressed)\))?: (?P<bytes>\d{1,15}) bytes")
+_MODEL = re.compile(r"^Serialized model (?P<how>[^:]{1,60}): (?P<bytes>\d{1,15}) bytes")
+_TOTAL = re.compile(r"^Total submission size (?P<how>[^:]{1,60}): (?P<bytes>\d{1,15}) bytes")
 _SEED = re.compile(r"^ *seed[:=] ?(\d{1,12})\b")
 _VAL_TOKENS = re.compile(r"^(?:val_tokens: |val_loader:.* tokens:)(\d{1,15})\b")
 _SHARDS = re.compile(r"^(?:train_shards: |train_loader:.* train_shards:)(\d{1,9})\b")
-_HESSIANS = re.compile(r"^(?:GPTQ|gptq):.*?\bcollected \d+ [Hh]essians in (\d+(?:\.\d+)?)s")
-_COMPILE = re.compile(r"compile warm-?up done \((\d+(?:\.\d+)?)s\)")
-_DECODE = re.compile(r"^(?:decode|decompress|deserialize)\w*[: ].*?(\d+(?:\.\d+)?)s\b")
-_EVALUATION = re.compile(r"^total_eval_time: ?(\d+(?:\.\d+)?)s")
-_CAP = re.compile(r"\bmax_wallclock_seconds[:=] ?(\d+(?:\.\d+)?)")
+_HESSIANS = re.compile(r"^(?:GPTQ|gptq):.*?\bcollected \d{1,6} [Hh]essians in (\d{1,9}(?:\.\d{1,9})?)s")
+_COMPILE = re.compile(r"compile warm-?up done \((\d{1,9}(?:\.\d{1,9})?)s\)")
+_DECODE = re.compile(r"^(?:[Dd]eserialize|[Dd]ecompress|[Dd]ecode)[^\d]{0,60}(\d{1,6}(?:\.\d{1,6})?)s\b")
+_EVALUATION = re.compile(r"^total_eval_time: ?(\d{1,9}(?:\.\d{1,9})?)s")
+_CAP = re.compile(r"\bmax_wallclock_seconds[:=] ?(\d{1,9}(?:\.\d{1,9})?)")
 _SWITCH = re.compile(r"^  (\w{2,60}): (True|False)$")
 _TOKENIZER = re.compile(r"\btokenizer_path[:=] ?(\S{1,300})")
 _TIMESTAMP = re.compile(r"^\d{9,11}\.\d{1,6} ")
-_NAMED_SEED = re.compile(r"seed[_-]?(\d+)")
+_NAMED_SEED = re.compile(r"seed[_-]?(\d{1,20})")
 
 
 class Score(NamedTuple):
@@ -131,7 +134,8 @@ def _read_line(log: Log, line: str, number: int) -> None:
             return
         label = re.sub(r"[\d.]+", "", match["label"]).strip(" :")
         seconds = float(match["time"]) * (0.001 if match["unit"] == "ms" else 1) if match["time"] else None
-        log.scores.append(Score(label, float(match["loss"]), float(match["bpb"]), number, seconds))
+        if len(log.scores) < MOST_SCORES:
+            log.scores.append(Score(label, float(match["loss"]), float(match["bpb"]), number, seconds))
     elif match := _CODE.match(line):
         counts = log.compressed_codes if match["kind"] == "compressed" else log.codes
         counts.append(Count(int(match["bytes"]), number))

@@ -138,7 +138,7 @@ def _glob(source: Source) -> Iterator[Finding]:
 
 def _capped(source: Source, folder: Folder) -> Iterator[Finding]:
     """`VAL_MAX_TOKENS` with a default, `min(500, ...)` sequences."""
-    told = _commands(folder)
+    lifted = set(re.findall(r"\b((?:MAX_VAL|VAL_MAX)_\w+)=[\"']?(?:0|-1)\b", _commands(folder)))
     for call in source.calls:
         name = dotted(call.func)
         if name.endswith(("environ.get", "getenv")) and len(call.args) == 2:
@@ -147,7 +147,7 @@ def _capped(source: Source, folder: Folder) -> Iterator[Finding]:
             if not isinstance(variable, str) or not re.fullmatch(r"(MAX_VAL|VAL_MAX)_\w+", variable):
                 continue
             value = str(default.value) if isinstance(default, ast.Constant) else "0"  # computed: who knows
-            if value not in ("0", "-1", "None", "") and not re.search(rf"\b{variable}=[\"']?(0|-1)\b", told):
+            if value not in ("0", "-1", "None", "") and variable not in lifted:
                 why = f"{variable} is {value} unless a command says otherwise, and none in the folder does"
                 yield Finding("doubtful", "val-subset", source.file, call.lineno, why)
         elif name == "min" and len(call.args) == 2 and "val_tokens" in names_in(call):
@@ -158,7 +158,8 @@ def _capped(source: Source, folder: Folder) -> Iterator[Finding]:
 
 
 def _commands(folder: Folder) -> str:
-    return "\n".join(folder.texts[path][:100_000] for path in folder.texts_that_end(".sh", ".md")[:20])
+    text = "\n".join(folder.texts[path][:100_000] for path in folder.texts_that_end(".sh", ".md")[:20])
+    return text.replace("50_000", "50000").replace("50,000", "50000")
 
 
 def _smear(source: Source) -> Iterator[Finding]:
@@ -169,7 +170,7 @@ def _smear(source: Source) -> Iterator[Finding]:
     methods = {id(method): node.name for node in source.nodes if isinstance(node, ast.ClassDef) for method in node.body}
     for function in source.functions:
         inner = names_in(function) | {methods.get(id(function), "")}
-        if not any("smear" in name.lower() for name in inner):
+        if not any(re.search("(?i)smear", name) for name in inner):
             continue
         shifts = [node for node in ast.walk(function) if isinstance(node, ast.Subscript) and _drops_last(node)]
         if shifts and not any(re.search(r"bos|boundary|same_doc|doc_id|not_first", name, re.I) for name in inner):
@@ -205,7 +206,7 @@ def _set_apart(source: Source, folder: Folder) -> Iterator[Finding]:
             value = keyword.value.value if isinstance(keyword.value, ast.Constant) else None
             if keyword.arg != "default" or not isinstance(value, int) or value >= VALIDATION_DOCUMENTS:
                 continue
-            if not re.search(rf"{option}[= ]50[_,]?000", told):
+            if f"{option} 50000" not in told and f"{option}=50000" not in told:
                 rest = f"{VALIDATION_DOCUMENTS - value:,} of {VALIDATION_DOCUMENTS:,}"
                 why = f"{option} is {value:,} by default: {rest} validation documents become training data"
                 yield Finding("doubtful", "val-docs", source.file, call.lineno, why)

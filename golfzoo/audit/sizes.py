@@ -59,13 +59,12 @@ def _unpacks_itself(sources: Sources, script: str) -> bool:
 
 
 def _over_limit(logs: list[Log], claim: Claim) -> Iterator[Finding]:
-    for log in logs:
-        if log.totals and log.totals[-1].value > LIMIT:
-            total = log.totals[-1]
-            over = total.value - LIMIT
-            yield Finding(
-                "wrong", "over-limit", log.file, total.line, f"{total.value:,} bytes are {over:,} more than {LIMIT:,}"
-            )
+    over = [(log.totals[-1], log.file) for log in logs if log.totals and log.totals[-1].value > LIMIT]
+    if over:
+        worst, file = max(over)
+        more = f"; in {len(over)} logs" if len(over) > 1 else ""
+        why = f"{worst.value:,} bytes are {worst.value - LIMIT:,} more than {LIMIT:,}{more}"
+        yield Finding("wrong", "over-limit", file, worst.line, why)
     figures = [(claim.bytes_total, None)] if claim.bytes_total else []
     for key, value, seed in _claimed_totals(claim, figures):
         if value > LIMIT:

@@ -17,6 +17,7 @@ from golfzoo.audit.folder import Folder
 LARGEST_SOURCE = 1_000_000
 LARGEST_UNPACKED = 2_000_000
 MOST_NODES = 250_000
+MOST_FUNCTIONS_AROUND = 4
 DEEPEST = 300  # nodes inside of nodes; what people write has some 30
 _MEMORY = 128_000_000
 _LAYERS = 3
@@ -38,7 +39,16 @@ class Source:
 
     @cached_property
     def functions(self) -> list[Function]:
-        return [node for node in self.nodes if isinstance(node, Function)]
+        """Without those that lie in very many others, whose insides would be looked through as often."""
+        found: list[Function] = []
+        within: list[tuple[ast.AST, int]] = [(self.tree, 0)]
+        while within:
+            outer, depth = within.pop()
+            for node in ast.iter_child_nodes(outer):
+                if isinstance(node, Function) and depth < MOST_FUNCTIONS_AROUND:
+                    found.append(node)
+                within.append((node, depth + isinstance(node, Function)))
+        return sorted(found, key=lambda node: node.lineno)
 
     @cached_property
     def calls(self) -> list[ast.Call]:
@@ -166,6 +176,11 @@ def without_format_strings(text: str) -> str:
         if end:
             kept += [text[place : start.start()], '"f"']
             place = end
+        else:  # the rest of the line would be looked through again from every place in it
+            line_end = text.find("\n", start.end())
+            line_end = len(text) if line_end < 0 else line_end
+            kept.append(text[place:line_end])
+            place = line_end
     return "".join([*kept, text[place:]])
 
 
