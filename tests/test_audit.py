@@ -436,7 +436,7 @@ NESTED = {
     "blocks": "\n".join(" " * depth + "if x:" for depth in range(90)) + "\n" + " " * 90 + "pass",
     "not Python": "def (",
     "surrogates": 'x = "\\ud800"\n',
-    "large": "x = 1\n" * 150_000,
+    "large": "x = 1\n" * 70_000,
 }
 
 
@@ -445,7 +445,8 @@ def test_source_that_is_hard_to_parse(kind, tmp_path, golfzoo):
     (tmp_path / GPT).write_text(NESTED[kind])
     found = audit(tmp_path)
     assert ("unparsed" in told(found)) == (kind not in ("blocks", "surrogates"))
-    golfzoo("audit", tmp_path)
+    if kind == "surrogates":
+        assert golfzoo("audit", tmp_path)[0] == 0
 
 
 CLAIMS = {

@@ -144,9 +144,11 @@ def _tree(text: str, label: str, findings: list[Finding]) -> ast.Module | None:
             tree = ast.parse(attempt())
             _check_shape(tree)
             return tree
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            line = getattr(error, "lineno", None) or 0
-            what = getattr(error, "msg", None) or str(error) or type(error).__name__
+        except SyntaxError as error:
+            line, what = error.lineno or 0, error.msg
+        except (ValueError, RecursionError, MemoryError) as error:
+            line, what = 0, str(error) or type(error).__name__
+            break
     findings.append(Finding("doubtful", "unparsed", label, line, f"cannot be parsed: {what}"))
     return None
 

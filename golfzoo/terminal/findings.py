@@ -12,7 +12,7 @@ from golfzoo.terminal.prose import say
 from golfzoo.terminal.tables import make_console
 
 _COLOURS = {"wrong": "bold red", "doubtful": "yellow", "note": "dim"}
-_LEAST_WIDTH = 80  # with less, the findings themselves would be a few letters wide
+_LEAST_WIDTH = 110  # with less, the findings themselves would be a few letters wide
 _WIDEST = 30
 
 
