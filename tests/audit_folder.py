@@ -185,7 +185,7 @@ SEED=42 SEQ_LEN=1024 \\
 """
 
 RATIO = math.log(2) * 2.4359  # a loss over its score, with the challenge's tokenizer
-SCORES = {42: 1.0802, 0: 1.0812, 1234: 1.0822}
+SCORES = {42: 1.0802, 0: 1.0815, 1234: 1.0819}
 MODEL_BYTES = 15_900_000
 
 LOG = """Hyperparameters:
@@ -213,6 +213,7 @@ def honest(script=SCRIPT):
     """The folder's texts by name, with logs that counted this script."""
     code = len(script.encode())
     texts = {"train_gpt.py": script, "prepare_data.py": PREPARE, "README.md": README}
+    texts["README.md"] += "\n| seed | val_bpb | bytes |\n|---|---|---|\n"
     texts["requirements.txt"] = "torch\nnumpy\nsentencepiece\n"
     results = {}
     for seed, bpb in SCORES.items():
@@ -221,6 +222,7 @@ def honest(script=SCRIPT):
         texts[f"train_seed{seed}.log"] = LOG.format(
             seed=seed, flat=flat, flat_loss=flat * RATIO, bpb=bpb, loss=loss, code=code, model=model, total=code + model
         )
+        texts["README.md"] += f"| {seed} | **{bpb:.5f}** | {code + model:,} |\n"
         results[str(seed)] = {
             "val_bpb": round(bpb, 8),
             "val_loss": round(loss, 8),

@@ -38,6 +38,7 @@ def counted_as_if_packed():
     for seed in (42, 0, 1234):
         total = MODEL_BYTES + seed
         edits += [(file, str(total + code), str(total + 3000)) for file in (f"train_seed{seed}.log", CLAIM)]
+        edits += [(README, f"{total + code:,}", f"{total + 3000:,}")]
     return edits
 
 
@@ -206,6 +207,11 @@ DEFECTS = {
         {"claim-score", "claim-readme", "units"},
     ),
     "B19 a seed's score": ([(CLAIM, '"val_bpb": 1.0802', '"val_bpb": 1.0702')], {"claim-seed-score"}),
+    "B19 a seed's score in README.md": ([(README, "**1.08020**", "**1.07020**")], {"claim-seed-score"}),
+    "B19 the same bytes for every seed": (
+        [(README, f"{MODEL_BYTES + 42 + len(SCRIPT.encode()):,}", f"{MODEL_BYTES + 1234 + len(SCRIPT.encode()):,}")],
+        {"claim-bytes"},
+    ),
     "B19 seconds": ([(CLAIM, '"train_time_s": 590.0', '"train_time_s": 540.0')], {"claim-seconds"}),
     "B19 bytes": ([(CLAIM, '"bytes_total": 15', '"bytes_total": 14')], {"claim-bytes"}),
     "B19 bytes of code": ([(CLAIM, '"bytes_code": ', '"bytes_code": 1')], {"claim-code"}),
@@ -231,7 +237,7 @@ DEFECTS = {
         {"best-seed"},
     ),
     "B22 some of the seeds": (
-        [(CLAIM, '"seeds": [', '"all_runs": {"42": 1.0802, "0": 1.0812, "1234": 1.0822, "7": 1.0853},\n "seeds": [')],
+        [(CLAIM, '"seeds": [', '"all_runs": {"42": 1.0802, "0": 1.0815, "1234": 1.0819, "7": 1.0853},\n "seeds": [')],
         {"seed-subset"},
     ),
     "B22 a seed without a log": ([(LOGS[1], "", "")], {"seed-log"}),
@@ -387,7 +393,7 @@ def test_a_packed_script_is_read_but_not_run(how, tmp_path):
 
 @pytest.mark.parametrize("make", [zlib.compress, lzma.compress])
 def test_a_bomb_is_not_unpacked(make, tmp_path):
-    data = base64.b85encode(make(b"#" * 200_000_000 if make is zlib.compress else b"#" * 50_000_000)).decode()
+    data = base64.b85encode(make(b"#" * 10_000_000)).decode()
     script = f'import base64,zlib\nexec(zlib.decompress(base64.b85decode("{data}")))\n'
     found = audit(write(tmp_path, {GPT: script}))
     assert [finding.severity for finding in found.findings if finding.what == "packed"] == ["doubtful"]

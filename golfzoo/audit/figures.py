@@ -11,6 +11,7 @@ from golfzoo.audit.folder import Folder
 from golfzoo.audit.logs import Log
 from golfzoo.audit.source import Sources
 
+_MOST_ROWS = 100
 _SCORE_KEYS = ("val_bpb", "bpb", "val_loss")
 
 
@@ -25,6 +26,7 @@ def check_figures(folder: Folder, sources: Sources, logs: list[Log], claim: Clai
     else:
         yield from _headline(logs, claim)
         yield from _seed_scores(logs, claim)
+        yield from _seed_rows(folder.texts.get("README.md", ""), logs)
         yield from _seed_seconds(logs, claim)
         yield from _totals(logs, claim)
     yield from _code(folder, sources, logs, claim)
@@ -83,6 +85,29 @@ def _seed_scores(logs: list[Log], claim: Claim) -> Iterator[Finding]:
                 nearest = min(measured, key=lambda one: abs(one - value))
                 why = f"seed {seed}: {key} {value:g} is not in {own[-1].file}; the nearest there is {nearest:.6f}"
                 yield Finding("wrong", "claim-seed-score", claim.file, claim.line(key, seed), why)
+
+
+def _seed_rows(readme: str, logs: list[Log]) -> Iterator[Finding]:
+    """Rows of README.md's tables that begin with a seed: the score in bold, and totals written out."""
+    rows = re.finditer(r"^\| *\**(\d{1,9})\**(?: \([^)|\n]{1,40}\))? *\|.*$", readme, flags=re.M)
+    for row in itertools.islice(rows, _MOST_ROWS):
+        own = _logs_of(logs, int(row[1]))
+        if not own:
+            continue
+        line, line_number = row[0], readme.count("\n", 0, row.start()) + 1
+        scores = [score.bpb for log in own for score in log.scores]
+        sizes = [count.value for log in own for count in (*log.totals, *log.models)]
+        for cell in re.findall(r"\*\*([0-3]\.\d{4,10})\*\*", line):
+            if scores and not any(agrees(float(cell), one) for one in scores):
+                nearest = min(scores, key=lambda one: abs(one - float(cell)))
+                why = f"seed {row[1]}: {cell} is not in {own[-1].file}; the nearest there is {nearest:.6f}"
+                yield Finding("wrong", "claim-seed-score", "README.md", line_number, why)
+        for cell in re.findall(r"(?<![\d,])1[0-9],\d{3},\d{3}(?![\d,])", line):
+            value = int(cell.replace(",", ""))
+            if sizes and not any(abs(value - one) <= max(2, _rounding(value)) for one in sizes):
+                nearest = min(sizes, key=lambda one: abs(one - value))
+                why = f"seed {row[1]}: {cell} bytes are not in {own[-1].file}; the nearest there is {nearest:,}"
+                yield Finding("wrong", "claim-bytes", "README.md", line_number, why)
 
 
 def _seed_seconds(logs: list[Log], claim: Claim) -> Iterator[Finding]:
