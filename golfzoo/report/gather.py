@@ -14,8 +14,9 @@ import tomli
 
 from golfzoo.errors import UsageError
 from golfzoo.report.naming import name_apart
-from golfzoo.report.survey import Row, is_run, printable, read_row
+from golfzoo.report.survey import Row, is_run, read_row
 from golfzoo.results import read_object
+from golfzoo.terminal.printable import printable
 
 _MOST_POINTS = 1000
 

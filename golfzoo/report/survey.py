@@ -16,6 +16,7 @@ import tomli
 from golfzoo.config import suggest
 from golfzoo.errors import UsageError
 from golfzoo.results import Result, read_object
+from golfzoo.terminal.printable import printable
 
 COLUMNS = (
     "name", "record", "changed", "profile", "status", "seed", "bpb", "bytes", "headroom", "train_s", "eval_s", "when"
@@ -108,11 +109,6 @@ def announce(names: list[str]) -> Iterable[str]:
     if names:
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         yield f"examining what became of the weights of {', '.join(names[:_NAMED])}{more} ..."
-
-
-def printable(text: str) -> str:
-    """A text without what would move a cursor or end a page."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def select(rows: list[Row], wanted: Iterable[str]) -> list[Row]:
