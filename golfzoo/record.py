@@ -18,6 +18,8 @@ from golfzoo.overlay import is_array, lay_over, make_small, only_uses, parse, pa
 from golfzoo.tables import TABLES
 from golfzoo.zoo import Entry, Zoo, label_of
 
+_MOST_SAID = 50  # problems, of a record that is none
+
 _LISTED = [kind for kind in KINDS.values() if kind.listed]
 
 # The order in which a resolved record writes its tables: the components between how they are trained and how scored.
@@ -106,7 +108,8 @@ def load_record(path: str, zoo: Zoo, overrides: tuple[str, ...] = (), profile: s
     resolved, entries = _resolve(path, tables, zoo, problems)
     lists = {kind.name: _resolve_list(path, tables.get(kind.table, []), kind, zoo, problems) for kind in _LISTED}
     if problems:
-        raise RecordError("\n".join(problems))
+        more = len(problems) - _MOST_SAID
+        raise RecordError("\n".join([*problems[:_MOST_SAID], *([f"{path}: and {more} more"] if more > 0 else [])]))
     return Record(path, resolved, entries, lists, notes)
 
 

@@ -52,8 +52,7 @@ def work(record: Record, folder: Path, world: World, listen: Emit | None = None,
     before = read_object(folder / "env.json")  # {} where the run is new
     if before.get("processes", world.size) != world.size:
         raise RunError(f"{folder}: the run has {before['processes']} processes, and now there are {world.size}")
-    sources = shipped_modules(record).values()  # read before any of them is imported
-    first = world.rank == 0
+    sources, first = shipped_modules(record).values(), world.rank == 0  # read before any of them is imported
     device = torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "cpu"
     plan = namespace(record.tables)
     result: dict[str, Any] = {
@@ -86,7 +85,7 @@ def work(record: Record, folder: Path, world: World, listen: Emit | None = None,
             prints = Fingerprints(record, result["dataset"], device, world.size, init)
             components = record.bind()
             check_imported(sources)
-            check_room(make_weightless(plan, components, open_tokenizer(plan, components).vocab_size))
+            _check_room(plan, components)
             stages = KeptStages(folder, world.rank, Cache(), prints, journal, stop, fresh)
             try:
                 result |= run(plan, components, world, len(pack_code(record)), stages, journal.emit)
@@ -122,6 +121,10 @@ def work(record: Record, folder: Path, world: World, listen: Emit | None = None,
     return result
 
 
+def _check_room(plan: Any, components: Any) -> None:
+    check_room(make_weightless(plan, components, open_tokenizer(plan, components).vocab_size))
+
+
 def score(record: Record, path: Path, is_artifact: bool, world: World, listen: Emit) -> dict[str, Any]:
     """Score an artifact, or weights in a file, as the record says."""
     components = record.bind()
@@ -134,5 +137,5 @@ def score(record: Record, path: Path, is_artifact: bool, world: World, listen: E
         return decode_model(data, components, model, str(path))
 
     plan = namespace(record.tables)
-    check_room(make_weightless(plan, components, open_tokenizer(plan, components).vocab_size))
+    _check_room(plan, components)
     return score_only(plan, components, world, read_state, str(path), listen)

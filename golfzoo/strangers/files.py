@@ -52,14 +52,18 @@ def opened(path: Path, kind: str, follow: bool = False) -> Iterator[tuple[Binary
         raise _refusal(path, error) from None
     except ValueError:  # a NUL in its name
         raise NoSuchFile(f"{str(path)!r}: no such file") from None
+    about = os.fstat(number)
+    fault = ""
+    if stat.S_ISDIR(about.st_mode):
+        fault = "is a folder, and should be a file"
+    elif not stat.S_ISREG(about.st_mode):
+        fault = "is not a regular file, but a pipe, a socket or a device"
+    elif about.st_size > LIMITS[kind]:
+        fault = f"has {about.st_size:,} bytes, and {LIMITS[kind]:,} are the most that are read"
+    if fault:
+        os.close(number)
+        raise UsageError(f"{path}: {fault}")
     with os.fdopen(number, "rb") as file:
-        about = os.fstat(number)
-        if stat.S_ISDIR(about.st_mode):
-            raise UsageError(f"{path}: is a folder, and should be a file")
-        if not stat.S_ISREG(about.st_mode):
-            raise UsageError(f"{path}: is not a regular file, but a pipe, a socket or a device")
-        if about.st_size > LIMITS[kind]:
-            raise UsageError(f"{path}: has {about.st_size:,} bytes, and {LIMITS[kind]:,} are the most that are read")
         try:
             yield file, about.st_size
         except OSError as error:
