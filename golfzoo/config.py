@@ -15,7 +15,7 @@ from typing import Any, Self
 import pydantic
 from pydantic.fields import FieldInfo
 
-from golfzoo.strangers.values import quoted
+from golfzoo.strangers.values import quoted, visible
 
 
 def option(default: Any, help: str, **constraints: Any) -> Any:
@@ -90,7 +90,7 @@ def _problem(cls: type[Config], where: str, detail: Any) -> str:
         field = owner.model_fields.get(str(name))
         types = (field.annotation, *typing.get_args(field.annotation)) if field else ()
         owner = next((kind for kind in types if isinstance(kind, type) and issubclass(kind, Config)), owner)
-    place = ".".join([where, *map(str, detail["loc"])])
+    place = visible(".".join([where, *map(str, detail["loc"])]), keep="")
     if detail["type"] == "extra_forbidden":
         owned = suggest(str(last), owner.model_fields)
         return f"{'.'.join([where, *map(str, parents)])}: unknown key {quoted(last)}{owned}"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from golfzoo.engine.protocols import Components, Plan
     from golfzoo.engine.setup import Model
 
-MOST_PIECES = 20_000
+MOST_PIECES = 10_000
 """Modules and parameters of a model, at most; the largest of the challenge has some hundreds."""
 
 

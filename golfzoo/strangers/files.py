@@ -20,7 +20,7 @@ from golfzoo.errors import UsageError
 
 LIMITS = {
     "record": 2**18,  # a resolved record has 3 KB
-    "json": 2**22,  # result.json, env.json, submission.json, ablation.json: 3 KB to 100 KB
+    "json": 2**21,  # result.json, env.json, submission.json, ablation.json: 3 KB to 100 KB
     "events": 2**26,  # metrics.jsonl
     "log": 2**26,  # log.txt
     "code": 2**24,  # train_gpt.py; as much as may be packed in it
