@@ -1,6 +1,7 @@
 """Files of strangers, attacked from outside: every command that reads them ends soon, within bounded memory, with one
 line that says which file is wrong, or goes on without it; and what they hold never reaches a terminal as a command."""
 
+import gc
 import hashlib
 import io
 import json
@@ -58,6 +59,7 @@ def fork(folder, function):
         status = 99
         try:
             signal.alarm(3 * SECONDS)
+            gc.freeze()  # else what this process holds is walked through, and copied for it
             size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
             resource.setrlimit(
                 resource.RLIMIT_AS, (size + 3 * 2**30, resource.RLIM_INFINITY)
@@ -213,7 +215,7 @@ def test_what_is_no_file(command, honest_run, honest_use, tmp_path, name, wrong)
     before = honest_use(name)
     shutil.copytree(honest_run, tmp_path / "elsewhere")
     for file in READS[name]:
-        if (file, wrong) == ("log.txt", "empty"):
+        if wrong == "empty" and (file == "log.txt" or (name, file) == ("verify", "artifact.golf")):
             continue
         folder = tmp_path / "stranger"
         shutil.rmtree(folder, ignore_errors=True)
@@ -876,7 +878,7 @@ def test_what_json_may_hold():
     assert parse_json('["\\ud800x"]') == ["\ufffdx"]
     assert parse_json(str(2**63 - 1)) == 2**63 - 1
     for text in ("1e400", "NaN", "-Infinity", str(2**63), "9" * 10_000, '{"a": 1, "a": 1}', "[" * 33 + "]" * 33, "{"):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=r"."):
             parse_json(text)
     assert np.isposinf(parse_json("9" * 10_000, lenient=True))
     assert np.isneginf(parse_json("-1e400", lenient=True))
@@ -887,7 +889,7 @@ def test_what_json_may_hold():
 def test_what_toml_may_hold():
     assert parse_toml(f"a = {2**63 - 1}\nb = -1") == {"a": 2**63 - 1, "b": -1}
     for text in (f"a = {2**63}", "a = " + "9" * 5000, "a = " + "[" * 40 + "]" * 40, "a = ", "a = 1\na = 2"):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=r"."):
             parse_toml(text)
 
 

@@ -241,8 +241,10 @@ def _read_events(path: Path) -> list[dict[str, Any]]:
             event = parse_json(match[0], lenient=True)
         except ValueError:
             continue
-        if isinstance(event, dict) and event.get("event") in _CURVES:
-            events.append({name: event.get(name) for name in ("event", "step", "seconds", _CURVES[event["event"]])})
+        if isinstance(event, dict) and str(event.get("event")) in _CURVES:
+            events.append(
+                {name: event.get(name) for name in ("event", "step", "seconds", _CURVES[str(event["event"])])}
+            )
             if len(events) == _MOST_EVENTS:
                 break
     return events

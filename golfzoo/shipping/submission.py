@@ -41,6 +41,9 @@ def write_submission(
     code = pack_code(record)
     artifact = read_bytes(runs[0] / "artifact.golf", "artifact")
     size = count_bytes(len(artifact), len(code), result["bytes"]["tokenizer"], namespace(record.tables["size"]))
+    if len(artifact) != result["bytes"]["model"]:
+        said = f"{result['bytes']['model']:,}"
+        objections.append(f"{runs[0]}: artifact.golf has {len(artifact):,} bytes, and result.json says {said}")
     if init := record.tables["train"]["init"]:
         objections.append(f"{runs[0]}: started from the weights in {init}; its train_gpt.py would start without them")
     if not size["fits"]:
