@@ -220,6 +220,8 @@ WRONG_FILES = {
     "socket": a_socket,
     "empty": lambda path: path.write_bytes(b""),
 }
+GO_THE_SAME_WAY = ("secret", "link to itself", "socket", "folder")
+"""As others of them do, in each command."""
 
 
 def check_refusal(done, file, before=None):
@@ -242,15 +244,18 @@ def check_output(done):
         assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]", text), ascii(text)
 
 
-@pytest.mark.parametrize("wrong", WRONG_FILES)
+@pytest.mark.parametrize(
+    "wrong",
+    [pytest.param(wrong, marks=[pytest.mark.slow] if wrong in GO_THE_SAME_WAY else []) for wrong in WRONG_FILES],
+)
 @pytest.mark.parametrize("name", READS)
 def test_what_is_no_file(command, honest_run, honest_use, tmp_path, name, wrong):
     """Pipes, devices, folders, sockets, links, files without end, in the place of every file that a command reads."""
     before = honest_use(name)
     shutil.copytree(honest_run, tmp_path / "elsewhere")
     for file in READS[name]:
-        if wrong in ("secret", "link to itself", "socket", "folder") and file != READS[name][-1]:
-            continue  # the others go the same way
+        if wrong in GO_THE_SAME_WAY and file != READS[name][-1]:
+            continue
         if wrong == "empty" and (file == "log.txt" or (name, file) == ("verify", "artifact.golf")):
             continue
         folder = tmp_path / "stranger"
