@@ -20,7 +20,7 @@ BODIES = sorted(path for path in (ROOT / "plugins").rglob("*.py") if path not in
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 # A room may import what stands before it; the engine stands below them all.
-FLOORS = ["errors", "config", "component", "hookspecs", "zoo", "tables", "overlay", "record", "results"]
+FLOORS = ["errors", "strangers", "config", "component", "hookspecs", "zoo", "tables", "overlay", "record", "results"]
 FLOORS += ["corpus", "machine", "shipping", "running", "studies", "verify", "audit", "terminal", "report"]
 FLOORS += ["testing", "commands", "cli", "__main__"]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from golfzoo.report.survey import Row
-from golfzoo.terminal.printable import printable
+from golfzoo.strangers.values import printable
 
 _MOST_VALUE = 24  # letters of a value: a list of targets would fill the line
 _UNTOLD = ("record", "loggers", "profiles")  # tables that change nothing of what comes out

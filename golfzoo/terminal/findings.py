@@ -7,7 +7,7 @@ from rich.table import Table
 
 from golfzoo.audit.audit import Audit
 from golfzoo.audit.finding import NOT_CHECKABLE, SEVERITIES
-from golfzoo.terminal.printable import printable
+from golfzoo.strangers.values import printable
 from golfzoo.terminal.prose import say
 from golfzoo.terminal.tables import make_console
 
