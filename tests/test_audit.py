@@ -496,7 +496,7 @@ def test_nothing_of_a_stranger_s_text_commands_the_terminal(tmp_path, golfzoo):
     texts[CLAIM] = '{"val_bpb": 1.5, "name": "\\u001b[2J"}'
     status, output = golfzoo("audit", write(tmp_path / "\x1b[1mname", texts))
     assert status == 1
-    assert "\N{REPLACEMENT CHARACTER}[2J" in output
+    assert "\\x1b[2J" in output
     assert all(letter.isprintable() or letter == "\n" for letter in output)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from golfzoo.commands.arguments import json_option
+from golfzoo.terminal.prose import echo
 
 
 @click.command()
@@ -24,7 +25,7 @@ def audit(folder: Path, against: Path | None, as_json: bool) -> None:
 
     found = audit_folder(folder, against)
     if as_json:
-        click.echo(json.dumps(found.to_json(), indent=1))
+        echo(json.dumps(found.to_json(), indent=1))
     else:
         show_audit(found, folder.name or str(folder))
     sys.exit(1 if found.wrong else 0)

@@ -81,7 +81,7 @@ def verify(folder: Path, challenge: str | None, quick: bool, seed: int | None, a
     from golfzoo.zoo import discover
 
     rules = read_challenge(challenge) if challenge else None
-    verdicts, notes = verify(folder, discover(), rules, quick, seed, lambda text: click.echo(f"{text} ...", err=True))
+    verdicts, notes = verify(folder, discover(), rules, quick, seed, lambda text: echo(f"{text} ...", err=True))
     reported = report(verdicts, notes)
     if as_json:
         echo(json.dumps(reported, indent=1))
