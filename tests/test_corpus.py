@@ -179,7 +179,9 @@ def test_data_commands(golfzoo, tmp_path, monkeypatch):
     assert output.startswith(f"{tmp_path}/root/datasets: there is nothing yet; `golfzoo data fetch` and")
     for number, text in enumerate(TEXTS):
         (tmp_path / f"{number:02d}.txt").write_text(text)
-    status, output = golfzoo("data", "build", "mine", "--text", tmp_path / "*.txt", "--vocab-size", "300")
+    status, output = golfzoo(
+        "data", "build", "mine", "--text", tmp_path / "*.txt", "--vocab-size", "300", "--keep-copies"
+    )
     assert status == 0, output
     assert "bits per byte" in output
     assert output.endswith('[data]\ndataset = "mine"\ntokenizer = "mine_300_bpe.model"\n')
@@ -195,3 +197,21 @@ def test_data_commands(golfzoo, tmp_path, monkeypatch):
     status, output = golfzoo("data", "build", "mine", "--text", tmp_path / "*.txt")
     assert status == 2
     assert output.startswith(f"golfzoo: {tmp_path}/00.txt/datasets: cannot be made: Not a directory; $GOLFZOO_DATA")
+
+
+def test_what_repeats_a_validation_document_is_found_and_the_most_of_it_first():
+    from golfzoo.corpus.copies import near_copies
+
+    def words(first, last):
+        return " ".join(f"w{number}" for number in range(first, last))
+
+    texts = [
+        words(0, 100),  # validation
+        words(20, 60),
+        words(10, 90).replace("w50", "changed") + " " + words(500, 900),
+        words(1000, 1100),
+        words(0, 12),  # a header
+        words(2000, 2100),  # validation, with no copy
+    ]
+    assert near_copies(lambda: iter(texts), lambda number, text: number in (0, 5)) == {1, 2}
+    assert near_copies(lambda: iter(texts[:1]), lambda number, text: number == 0) == set()

@@ -25,6 +25,7 @@ def data() -> None:
 @click.option("--tokenizer", metavar="FILE", help="One that is there already, instead of training one.")
 @click.option("--tokenizer-use", metavar="NAME", default="", help="As [tokenizer] of a record; else sentencepiece.")
 @click.option("--val-every", type=click.IntRange(min=2), help="Every n-th document; else 20.")
+@click.option("--keep-copies", is_flag=True, help="Train on documents too that repeat a validation document.")
 def build(
     name: str,
     text: str | None,
@@ -33,6 +34,7 @@ def build(
     tokenizer: str | None,
     tokenizer_use: str,
     val_every: int | None,
+    keep_copies: bool,
 ) -> None:
     """Build dataset NAME: train a tokenizer or take one, encode, write shards.
 
@@ -46,8 +48,10 @@ def build(
         raise UsageError("data build: --tokenizer FILE has its own vocabulary; leave --vocab-size out")
     vocab_size = vocab_size or build.VOCAB_SIZE
     if name == build.STDLIB and not (text or jsonl):
-        if val_every:
-            raise UsageError("data build stdlib: has its own validation documents; leave --val-every out")
+        if val_every or keep_copies:
+            raise UsageError(
+                "data build stdlib: has its own validation documents; leave --val-every, --keep-copies out"
+            )
         _show_record_lines(build.build_stdlib(data_root(), echo, vocab_size, tokenizer_use, tokenizer))
         return
     if text and not jsonl:
@@ -58,8 +62,9 @@ def build(
         raise UsageError(f"data build {name}: needs one of --text GLOB and --jsonl FILE")
     source = text or str(jsonl)
     description = build.build_dataset(
-        name, documents, vocab_size, data_root(), echo, source, val_every or 20, None, tokenizer_use, tokenizer, True
-    )
+        name, documents, vocab_size, data_root(), echo, source, val_every or 20, None, tokenizer_use, tokenizer,
+        drop_copies=not keep_copies,
+    )  # fmt: skip
     _show_record_lines(description)
 
 

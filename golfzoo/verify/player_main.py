@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 import traceback
 from pathlib import Path
 from types import SimpleNamespace
@@ -187,7 +188,7 @@ def answer(channel: Channel, player: Any, memory: mmap.mmap) -> None:
             while (message := channel.receive())["do"] != "finish":
                 arrays = [torch.from_numpy(array) for array in channel.arrays(message)]
                 channel.send(act(player, message, arrays, memory))
-        channel.send({})
+        channel.send({"seconds": time.process_time()})
 
 
 def act(player: Any, message: dict[str, Any], arrays: list[torch.Tensor], memory: mmap.mmap) -> dict[str, Any]:

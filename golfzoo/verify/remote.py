@@ -33,6 +33,7 @@ class RemotePlayer(Reviewer):
     only what it is asked: whether its adaptor learns or reviews, and whether it wants windows in full width.
 
     facts     what it said of itself
+    seconds   of processor time, that it says it took
     memory    where it puts logits
     """
 
@@ -47,7 +48,7 @@ class RemotePlayer(Reviewer):
     def playing(self, lanes: int) -> Iterator[None]:
         self._ask({"do": "start", "num_lanes": lanes})
         yield
-        self._ask({"do": "finish"})
+        self.seconds = self._ask({"do": "finish"}).get("seconds")
 
     def reset(self, seed: int) -> None:
         self._ask({"do": "reset", "seed": seed})
