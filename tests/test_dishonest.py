@@ -1,0 +1,210 @@
+"""Attempts at the referee: dishonest submissions and runs by class, each with one line that says what it does, and the
+probe that must catch it; and honest ones that look like them, which must hold."""
+
+import contextlib
+import dataclasses
+import textwrap
+from typing import NamedTuple
+
+import pytest
+import torch
+from conftest import REPOSITORY
+
+PRELUDE = """
+import json, mmap, os, signal, socket, stat, sys, threading, time
+from golfzoo_gpt.model import GPT
+from golfzoo_lora_ttt.adaptor import Lora
+from golfzoo_sgd_ttt.adaptor import Sgd
+
+def raised(logits, wanted, where=None, by=6.0):
+    '''Logits with those of the wanted tokens, (batch, time), raised at some places.'''
+    where = torch.ones_like(wanted, dtype=torch.bool) if where is None else where
+    return logits.scatter_add(2, wanted[..., None], by * where[..., None].to(logits))
+
+def ahead(ids, by=1):
+    '''What is read so many places further on; one place on it is the target.'''
+    return torch.roll(ids, -by, 1)
+
+def descriptors(kind):
+    return [fd for fd in map(int, os.listdir("/proc/self/fd")) if kind in os.readlink(f"/proc/self/fd/{fd}")]
+
+class Model(GPT):
+    calls = 0
+    def forward(self, input_ids, segments=None):
+        self.calls += 1
+        return self.cheat(super().forward(input_ids, segments), input_ids)
+
+class Adapted:
+    calls = 0
+    def start(self, model, lanes):
+        super().start(model, lanes)
+        self.model, self.lanes = model, lanes
+        self.hook = model.register_forward_hook(lambda module, inputs, logits: self.cheat(logits, inputs[0]))
+    def finish(self):
+        self.hook.remove()
+        super().finish()
+
+class Documents(Adapted, Lora): pass
+class Rounds(Adapted, Sgd): pass
+"""
+
+FLAT = ("eval.isolate_documents=false", "eval.stride=32")
+LONG = ("eval.context=1024", "eval.stride=512")
+WHOLE = ("eval.isolate_documents=false",)
+REVIEWS = ("adaptor.use=sgd", "adaptor.chunk_tokens=128", "adaptor.seq_len=64", "adaptor.lr=0.1")
+
+
+class Case(NamedTuple):
+    """`base` is what the class Cheat is made from; `probes` those that must fail; `said`, what the verdicts say."""
+
+    name: str
+    what: str
+    base: str
+    code: str
+    probes: set[str]
+    options: tuple[str, ...] = ()
+    said: str = ""
+    fast: bool = False
+
+
+def as_parameters(cases):
+    return [pytest.param(case, id=case.name, marks=[] if case.fast else [pytest.mark.slow]) for case in cases]
+
+
+@pytest.fixture(scope="module")
+def bodies(tmp_path_factory):
+    """Where the bodies lie, as an installed package would."""
+    folder = tmp_path_factory.mktemp("bodies")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def nursery(bodies, tmp_path_factory):
+    """One for all cases: a player remembers nothing of another."""
+    from golfzoo.verify.remote import Nursery
+
+    with contextlib.closing(Nursery(tmp_path_factory.mktemp("place"), [REPOSITORY / "plugins"])) as nursery:
+        yield nursery
+
+
+@pytest.fixture
+def judge(bodies, nursery, data, tiny_run, zoo, monkeypatch):
+    """Plays the tiny run's artifact under a body of another: probe -> verdict, and what is noted. The score is not the
+    one that was reported, of course."""
+    from golfzoo.engine.distributed import World
+    from golfzoo.record import load_record
+    from golfzoo.verify import scene
+    from golfzoo.verify.referee import open_texts, play_all
+    from golfzoo.verify.subject import read_subject
+
+    monkeypatch.setattr(scene, "_PATIENCE", 8.0)
+    alone, subject = World(0, 1, torch.device("cpu"), bf16=False), read_subject(tiny_run, zoo)
+
+    def judge_(base, code, options=(), nursery=nursery, prelude=PRELUDE, control=None):
+        kind = "architecture" if base in ("Model", "GPT") else "adaptor"
+        used = ("adaptor.use=none",) if kind == "architecture" else ()
+        record = load_record(str(tiny_run / "record.toml"), zoo, (*used, *options))
+        module = f"cheat_{len(list(bodies.iterdir()))}"
+        body = f"{prelude}\nclass Cheat({base}):\n{textwrap.indent(textwrap.dedent(code), '    ')}"
+        (bodies / f"{module}.py").write_text("import torch\n" + body)
+        targets = {**record.targets, kind: f"{module}:Cheat"}
+        changed = dataclasses.replace(subject, tables=record.tables, targets=targets)
+        nursery.place, notes = nursery.place / module, []
+        try:
+            text = open_texts(changed, zoo)[0]
+            played = scene.Scene(changed, text, alone, nursery, exact=True, seed=7)
+            verdicts = {verdict.probe: verdict for verdict in play_all(played, control, {}, notes)}
+        finally:
+            nursery.place = nursery.place.parent
+        return verdicts, notes
+
+    return judge_
+
+
+def failing(verdicts):
+    """The probes that fail; but for the score, which is another model's."""
+    return {probe for probe, verdict in verdicts.items() if verdict.holds is False} - {"score"}
+
+
+def check(judge, case):
+    verdicts, notes = judge(case.base, case.code, case.options)
+    shown = "\n".join([*(f"{name}: {verdict}" for name, verdict in verdicts.items()), *notes])
+    print(shown)
+    assert case.probes <= failing(verdicts), shown
+    assert case.said in shown, shown
+    return verdicts
+
+
+# ---- looking ahead ---------------------------------------------------------------------------------------------------
+
+AHEAD = [
+    Case("itself", "Raises the target, which is the next input.", "Model",
+         "def cheat(self, logits, ids): return raised(logits, ahead(ids))", {"causality"}, fast=True),
+    Case("by 2", "Raises the input two places on.", "Model",
+         "def cheat(self, logits, ids): return raised(logits, ahead(ids, 2))", {"causality"}),
+    Case("by 20", "Raises the input twenty places on.", "Model",
+         "def cheat(self, logits, ids): return raised(logits, ahead(ids, 20))", {"causality"}),
+    Case("at the end", "Adds the last token of the window to all places.", "Model",
+         "def cheat(self, logits, ids): return raised(logits, ids[:, -1:].expand_as(ids), by=1.0)", {"causality"}),
+    Case("as a bag", "Raises all tokens of the window, without their order.", "Model",
+         """
+         def cheat(self, logits, ids):
+             bag = torch.zeros_like(logits[:, 0]).scatter_add(1, ids, torch.ones_like(ids, dtype=torch.float32))
+             return logits + bag.clamp_max(2)[:, None]
+         """, {"causality"}),
+    Case("end of a document", "Sees by the padding where a document ends, and foretells its end.", "Model",
+         """
+         def cheat(self, logits, ids):
+             inside = (ids != 0).flip(1).cummax(1)[0].flip(1)
+             left = inside.sum(1, keepdim=True) - torch.arange(ids.shape[1])  # tokens of the window
+             near = (left > 0) & (left < 9) & ~inside[:, -1:]
+             return raised(logits, torch.ones_like(ids), near, by=4.0)
+         """, {"causality"}, options=LONG),
+    Case("in 1 place of 20", "Only where what went before has a rare hash.", "Model",
+         """
+         def cheat(self, logits, ids):
+             return raised(logits, ahead(ids), (ids * 31 + torch.roll(ids, 1, 1) * 17) % 20 == 3)
+         """, {"causality"}),
+    Case("later windows", "Only in windows that do not start a document.", "Model",
+         "def cheat(self, logits, ids): return raised(logits, ahead(ids), (ids[:, :1] != 1).expand_as(ids))",
+         {"causality"}),
+    Case("long windows", "Only where the window is long.", "Model",
+         "def cheat(self, logits, ids): return raised(logits, ahead(ids)) if ids.shape[1] > 32 else logits",
+         {"causality"}),
+    Case("one document of five", "Only in documents that begin with some tokens.", "Model",
+         "def cheat(self, logits, ids): return raised(logits, ahead(ids), (ids[:, 2:3] % 5 == 1).expand_as(ids))",
+         {"causality"}),
+    Case("large batches", "Only where the batch is full.", "Model",
+         "def cheat(self, logits, ids): return raised(logits, ahead(ids)) if len(ids) >= 8 else logits",
+         {"causality"}),
+    Case("after many", "Only after many predictions.", "Model",
+         "def cheat(self, logits, ids): return raised(logits, ahead(ids)) if self.calls > 12 else logits",
+         {"causality"}),
+    Case("plausible text", "Only where the rest of the window looks as if nobody had changed it.", "Model",
+         """
+         def cheat(self, logits, ids):
+             costs = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+             kept = costs.view(len(ids), -1).flip(1).cummax(1)[0].flip(1) < 7
+             return raised(logits, ahead(ids), torch.nn.functional.pad(kept, (0, 1)))
+         """, {"causality"}),
+    Case("a memory of windows", "Keeps the windows that it has read: those of a document's end come before its start.",
+         "Model",
+         """
+         seen = {}
+         def forward(self, input_ids, segments=None):
+             logits = GPT.forward(self, input_ids, segments)
+             rows = input_ids.tolist()
+             wanted = [[self.seen.get(tuple(row[max(at - 2, 0) : at + 1]), -1) for at in range(len(row))] for row in rows]
+             for row in rows:
+                 self.seen.update({tuple(row[at - 3 : at]): row[at] for at in range(3, len(row))})
+             wanted = torch.tensor(wanted)
+             return raised(logits, wanted.clamp_min(0), wanted >= 0)
+         """, {"causality"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", as_parameters(AHEAD))
+def test_looking_ahead(judge, case):
+    check(judge, case)
