@@ -45,6 +45,11 @@ class Adapted:
         super().finish()
 
 class Documents(Adapted, Lora): pass
+class Idle(Adapted):
+    def __init__(self, config): pass
+    def start(self, model, lanes):
+        self.hook = model.register_forward_hook(lambda module, inputs, logits: self.cheat(logits, inputs[0]))
+    def finish(self): self.hook.remove()
 class Rounds(Adapted, Sgd): pass
 """
 
@@ -159,7 +164,7 @@ AHEAD = [
          def cheat(self, logits, ids):
              inside = (ids != 0).flip(1).cummax(1)[0].flip(1)
              left = inside.sum(1, keepdim=True) - torch.arange(ids.shape[1])  # tokens of the window
-             near = (left > 0) & (left < 9) & ~inside[:, -1:]
+             near = (left > 0) * ~inside[:, -1:] / left.clamp_min(1)
              return raised(logits, torch.ones_like(ids), near, by=4.0)
          """, {"causality"}, options=LONG),
     Case("in 1 place of 20", "Only where what went before has a rare hash.", "Model",
@@ -207,4 +212,170 @@ AHEAD = [
 
 @pytest.mark.parametrize("case", as_parameters(AHEAD))
 def test_looking_ahead(judge, case):
+    check(judge, case)
+
+
+# ---- other rows, widths and numbers of predictions -------------------------------------------------------------------
+
+BATCHES = [
+    Case("next row", "Reads its target in the row below, where that is the next window of the same text.", "Model",
+         """
+         def cheat(self, logits, ids):
+             below = torch.roll(ids, -1, 0)
+             follows = (below[:, :30] == ids[:, 32:62]).all(1, keepdim=True) if ids.shape[1] == 64 else ids[:, :1] < 0
+             there = torch.cat([below[:, 1:32] * 0, below[:, :33]], 1) if ids.shape[1] == 64 else ids
+             there = torch.roll(below, 31, 1) if ids.shape[1] == 64 else ids
+             return raised(logits, there, follows & (torch.arange(ids.shape[1]) >= 32))
+         """, {"causality", "grouping"}),
+    Case("next row, knowing groups", "The same, but only where that row is below it in both groupings.", "Model",
+         """
+         window = 0
+         def cheat(self, logits, ids):
+             number = self.window + torch.arange(len(ids))
+             self.window += len(ids)
+             if ids.shape[1] != 64:
+                 return logits
+             below = torch.roll(ids, -1, 0)
+             follows = (below[:, :30] == ids[:, 32:62]).all(1)
+             both = (number % 8 != 7) & (number % 5 != 4)
+             return raised(logits, torch.roll(below, 31, 1), (follows & both)[:, None] & (torch.arange(64) >= 32))
+         """, {"causality"}, options=("eval.isolate_documents=false",)),
+    Case("first row", "Better in the first row of a batch alone.", "Model",
+         "def cheat(self, logits, ids): return logits * torch.where(torch.arange(len(ids)) == 0, 1.5, 1.0)[:, None, None]",
+         {"grouping"}),
+    Case("mean of the batch", "Adds what the tokens of all rows have in common.", "Model",
+         "def cheat(self, logits, ids): return logits + torch.bincount(ids.flatten(), minlength=384).clamp_min(1).log()",
+         {"causality", "grouping"}),
+    Case("height of the batch", "Is better in batches of more rows.", "Model",
+         "def cheat(self, logits, ids): return logits * (1 + len(ids) / 8)", {"grouping"}),
+    Case("width of the batch", "Takes the width of a batch for the length of its documents.", "Model",
+         """
+         def cheat(self, logits, ids):
+             near = 1 / (ids.shape[1] - torch.arange(ids.shape[1]))
+             return raised(logits, torch.ones_like(ids), near.expand_as(ids) * 1.0, by=4.0)
+         """, {"grouping"}, options=LONG),
+    Case("number of predictions", "Scales what it says by how often it was asked.", "Model",
+         "def cheat(self, logits, ids): return logits * (1 + 0.02 * self.calls)", {"grouping"}),
+    Case("counts in a buffer", "Counts the tokens of all windows that it has read, in a buffer of the model.", "Model",
+         """
+         def cheat(self, logits, ids):
+             if not hasattr(self, "counts"):
+                 self.register_buffer("counts", torch.ones(384), persistent=False)
+             self.counts += torch.bincount(ids.flatten(), minlength=384)
+             return logits + self.counts.log()
+         """, {"causality", "grouping", "isolation"}, fast=True),
+    Case("knows the windows by heart", "Keeps every row that it has read, and looks rows up that begin in the same way.",
+         "Model",
+         """
+         rows = {}
+         def cheat(self, logits, ids):
+             known = torch.stack([self.rows.get(tuple(row[:8].tolist()), row) for row in ids])
+             self.rows |= {tuple(row[:8].tolist()): row.clone() for row in ids}
+             known = known if known.shape == ids.shape else ids
+             return raised(logits, ahead(known), (known[:, :8] == ids[:, :8]).all(1, keepdim=True).expand_as(ids))
+         """, {"causality"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", as_parameters(BATCHES))
+def test_depending_on_the_batch(judge, case):
+    check(judge, case)
+
+
+# ---- adaptors --------------------------------------------------------------------------------------------------------
+
+ADAPTORS = [
+    Case("target in a forward hook", "Raises the target, under an honest LoRA.", "Documents",
+         "def cheat(self, logits, ids): return raised(logits, ahead(ids))", {"causality"}),
+    Case("learns in predict", "Counts the tokens of a window as it reads them, before they are scored.", "Documents",
+         """
+         def start(self, model, lanes):
+             self.counts = torch.zeros(lanes, 384)
+             super().start(model, lanes)
+         def reset(self):
+             self.counts.zero_()
+             super().reset()
+         def cheat(self, logits, ids):
+             self.counts[: len(ids)].scatter_add_(1, ids, torch.ones_like(ids, dtype=torch.float32))
+             return logits + (1 + self.counts[: len(ids), None]).log()
+         """, {"causality"}),
+    Case("across documents", "Keeps what it learned from one document for the next, and does not say so.", "Documents",
+         "def reset(self): self.leaves = []\n"
+         "steps = 0\n"
+         "def cheat(self, logits, ids): return logits",
+         {"isolation"}),
+    Case("in the model's weights", "Learns into the weights of the model, which are there for the next document.",
+         "Documents",
+         """
+         def learn(self, nll, scored):
+             super().learn(nll, scored)
+             with torch.no_grad():
+                 self.model.tok_emb.weight[self.ids.unique()] *= 1.02
+         def cheat(self, logits, ids): self.ids = ids
+         """, {"isolation"}),
+    Case("hidden in a hook", "Says that it learns nothing, and learns in a hook of the forward.", "Idle",
+         """
+         def cheat(self, logits, ids):
+             self.counts = getattr(self, "counts", 0) + torch.bincount(ids.flatten(), minlength=384)
+             return logits + (1 + self.counts).log()
+         """, {"causality", "isolation", "receipts"}),
+    Case("does nothing", "Is named, and learns nothing.", "Idle", "def cheat(self, logits, ids): return logits",
+         {"receipts"}),
+    Case("before it has learned", "Is another model before anything is learned.", "Documents",
+         "def cheat(self, logits, ids): return logits * 1.3", {"score first"}),
+    Case("other lanes", "Reads the tokens of the documents beside it.", "Documents",
+         "def cheat(self, logits, ids): return logits + torch.bincount(ids.flatten(), minlength=384).clamp_min(1).log()",
+         {"causality", "isolation"}),
+    Case("other lanes, openly", "The same, and declares that it learns across documents.", "Documents",
+         "across_documents = True\n"
+         "def cheat(self, logits, ids): return logits + torch.bincount(ids.flatten(), minlength=384).clamp_min(1).log()",
+         {"causality"}),
+    Case("1 place of 4, one text", "Raises some targets of a text that is one document, under an honest LoRA.",
+         "Documents",
+         "def cheat(self, logits, ids): return raised(logits, ahead(ids), (ids * 31 + torch.roll(ids, 1, 1)) % 4 == 1)",
+         {"causality"}, options=WHOLE),
+    Case("1 place of 20", "Raises some targets, under an honest LoRA.", "Documents",
+         "def cheat(self, logits, ids): return raised(logits, ahead(ids), (ids * 31 + torch.roll(ids, 1, 1)) % 20 == 1)",
+         {"causality"}),
+    Case("1 place of 20, in rounds", "Raises some targets, under honest reviews.", "Rounds",
+         "def cheat(self, logits, ids): return raised(logits, ahead(ids), (ids * 31 + torch.roll(ids, 1, 1)) % 20 == 1)",
+         {"causality"}, options=REVIEWS),
+    Case("1 place of 20, one text in rounds", "Raises some targets of one text, under honest reviews.", "Rounds",
+         "def cheat(self, logits, ids): return raised(logits, ahead(ids), (ids * 31 + torch.roll(ids, 1, 1)) % 20 == 1)",
+         {"causality"}, options=(*REVIEWS, *WHOLE)),
+    Case("next row, in rounds", "Reads targets in the row below, in one text, under honest reviews.", "Rounds",
+         """
+         def cheat(self, logits, ids):
+             if ids.shape[1] != 64:
+                 return logits
+             below = torch.roll(ids, -1, 0)
+             follows = (below[:, :30] == ids[:, 32:62]).all(1, keepdim=True) & (ids[:, 40:41] % 5 == 1)
+             return raised(logits, torch.roll(below, 31, 1), follows & (torch.arange(64) >= 32))
+         """, {"causality"}, options=(*REVIEWS, *WHOLE)),
+    Case("padding, in lanes", "Sees by the padding how much of its document is left, under an honest LoRA.", "Documents",
+         """
+         def cheat(self, logits, ids):
+             inside = (ids != 0).flip(1).cummax(1)[0].flip(1)
+             left = inside.sum(1, keepdim=True) - torch.arange(ids.shape[1])
+             near = (left > 0) * ~inside[:, -1:] / left.clamp_min(1)
+             return raised(logits, torch.ones_like(ids), near, by=4.0)
+         """, {"causality"}, options=("eval.context=1024", "eval.stride=256")),
+    Case("width, in lanes", "Takes the width of a batch for the length of its documents, under an honest LoRA.",
+         "Documents",
+         """
+         def cheat(self, logits, ids):
+             near = 1 / (ids.shape[1] - torch.arange(ids.shape[1]))
+             return raised(logits, torch.ones_like(ids), near.expand_as(ids) * 1.0, by=0.3)
+         """, {"causality"}, options=("eval.context=1024", "eval.stride=256")),
+    Case("rounds that fall", "Wants to review before anything is scored.", "Rounds",
+         "def rounds(self, sizes): return [0, 10]\ndef cheat(self, logits, ids): return logits",
+         set(), options=REVIEWS, said="must be whole numbers that rise"),
+    Case("reviews a text twice its size", "Says that it reviews beyond the end.", "Rounds",
+         "def rounds(self, sizes): return [sum(sizes) + 1]\ndef cheat(self, logits, ids): return logits",
+         set(), options=REVIEWS, said="must be whole numbers that rise"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", as_parameters(ADAPTORS))
+def test_adaptors(judge, case):
     check(judge, case)
