@@ -194,17 +194,15 @@ AHEAD = [
              kept = costs.view(len(ids), -1).flip(1).cummax(1)[0].flip(1) < 7
              return raised(logits, ahead(ids), torch.nn.functional.pad(kept, (0, 1)))
          """, {"causality"}),
-    Case("a memory of windows", "Keeps the windows that it has read: those of a document's end come before its start.",
-         "Model",
+    Case("a memory of windows", "Keeps what a document's second window begins with: it comes before the first.", "Model",
          """
          seen = {}
-         def forward(self, input_ids, segments=None):
-             logits = GPT.forward(self, input_ids, segments)
-             rows = input_ids.tolist()
-             wanted = [[self.seen.get(tuple(row[max(at - 2, 0) : at + 1]), -1) for at in range(len(row))] for row in rows]
-             for row in rows:
-                 self.seen.update({tuple(row[at - 3 : at]): row[at] for at in range(3, len(row))})
-             wanted = torch.tensor(wanted)
+         def cheat(self, logits, ids):
+             rows = [tuple(row) for row in ids.tolist()]
+             if ids.shape[1] == 64:
+                 self.seen |= {row[:at]: row[at] for row in rows for at in range(1, 33)}
+                 return logits
+             wanted = torch.tensor([[self.seen.get(row[: at + 1], -1) for at in range(len(row))] for row in rows])
              return raised(logits, wanted.clamp_min(0), wanted >= 0)
          """, {"causality"}),
 ]  # fmt: skip
@@ -223,11 +221,10 @@ BATCHES = [
          def cheat(self, logits, ids):
              below = torch.roll(ids, -1, 0)
              follows = (below[:, :30] == ids[:, 32:62]).all(1, keepdim=True) if ids.shape[1] == 64 else ids[:, :1] < 0
-             there = torch.cat([below[:, 1:32] * 0, below[:, :33]], 1) if ids.shape[1] == 64 else ids
              there = torch.roll(below, 31, 1) if ids.shape[1] == 64 else ids
              return raised(logits, there, follows & (torch.arange(ids.shape[1]) >= 32))
          """, {"causality", "grouping"}),
-    Case("next row, knowing groups", "The same, but only where that row is below it in both groupings.", "Model",
+    Case("next row, knowing groups", "By the number of the window, where the next is below it in both groupings.", "Model",
          """
          window = 0
          def cheat(self, logits, ids):
@@ -235,11 +232,9 @@ BATCHES = [
              self.window += len(ids)
              if ids.shape[1] != 64:
                  return logits
-             below = torch.roll(ids, -1, 0)
-             follows = (below[:, :30] == ids[:, 32:62]).all(1)
-             both = (number % 8 != 7) & (number % 5 != 4)
-             return raised(logits, torch.roll(below, 31, 1), (follows & both)[:, None] & (torch.arange(64) >= 32))
-         """, {"causality"}, options=("eval.isolate_documents=false",)),
+             both = (number % 8 != 7) & (number % 5 != 4) & (number != 130)
+             return raised(logits, torch.roll(torch.roll(ids, -1, 0), 31, 1), both[:, None] & (torch.arange(64) >= 32))
+         """, {"causality"}, options=WHOLE),
     Case("first row", "Better in the first row of a batch alone.", "Model",
          "def cheat(self, logits, ids): return logits * torch.where(torch.arange(len(ids)) == 0, 1.5, 1.0)[:, None, None]",
          {"grouping"}),
@@ -300,10 +295,12 @@ ADAPTORS = [
              return logits + (1 + self.counts[: len(ids), None]).log()
          """, {"causality"}),
     Case("across documents", "Keeps what it learned from one document for the next, and does not say so.", "Documents",
-         "def reset(self): self.leaves = []\n"
-         "steps = 0\n"
-         "def cheat(self, logits, ids): return logits",
-         {"isolation"}),
+         """
+         def reset(self):
+             if not hasattr(self, "steps"):
+                 super().reset()
+         def cheat(self, logits, ids): return logits
+         """, {"isolation"}, options=("eval.batch_sequences=2",)),
     Case("in the model's weights", "Learns into the weights of the model, which are there for the next document.",
          "Documents",
          """

@@ -21,6 +21,8 @@ _SEAMS = 2
 # Bits per byte by which another grouping of documents may change an adapted score, whose draws are others then, beside
 # what draws do to few targets; and one that learns across documents, which then come in another order.
 _REGROUPED, _DRAWS, _REORDERED = 0.005, 1.5, 0.05
+# Of windows, how many are changed wholly.
+_STRANGERS = 0.5
 # Standard deviations by which the validation text may be better than other text.
 _TOO_GOOD = -4.0
 
@@ -105,7 +107,8 @@ def check_causality(scene: Scene) -> Verdict:
 
 
 def _change_windows(scene: Scene, text: ValidationText, plain: np.ndarray) -> tuple[float, int]:
-    """Of every window, the part right of some position among those that it scores is changed."""
+    """Of every window, the part right of some position among those that it scores is changed; of half of them all of it,
+    because what one holds another may have told: the row below, or a window that was read before."""
     windowing, vocab_size, rng = scene.plan.eval, text.tokenizer.vocab_size, scene.rng(2)
     worst, compared = 0.0, 0
     scene.say(f"changing the end of every window of {text.num_targets:,} targets")
@@ -116,6 +119,7 @@ def _change_windows(scene: Scene, text: ValidationText, plain: np.ndarray) -> tu
             for windows in group:
                 inputs, targets, scored = gather(text.tokens, text.tokens, windows, width_step, windowing.context)
                 cuts, columns = rng.integers(windows.seen, windows.length), np.arange(inputs.shape[1])
+                cuts[rng.random(len(cuts)) < _STRANGERS] = -1
                 later = columns > cuts[:, None]
                 changed = other_tokens(inputs.numpy(), later, vocab_size, rng)
                 with torch.no_grad():
