@@ -15,6 +15,8 @@ from typing import Any, Self
 import pydantic
 from pydantic.fields import FieldInfo
 
+from golfzoo.strangers.values import quoted, visible
+
 
 def option(default: Any, help: str, **constraints: Any) -> Any:
     """One option of a config: its default, a one-line help, and pydantic's constraints (ge, le, gt, min_length, ...).
@@ -28,7 +30,7 @@ class Config(pydantic.BaseModel):
     """A frozen table of options: no extra keys, no conversion between types, a default and a help for each."""
 
     # The schema of a class is built when it is first used: listing the plugins needs none of them.
-    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True, allow_inf_nan=False)
 
     def check(self) -> None:
         """Override to raise ValueError where options do not fit together, naming both and their values."""
@@ -88,16 +90,17 @@ def _problem(cls: type[Config], where: str, detail: Any) -> str:
         field = owner.model_fields.get(str(name))
         types = (field.annotation, *typing.get_args(field.annotation)) if field else ()
         owner = next((kind for kind in types if isinstance(kind, type) and issubclass(kind, Config)), owner)
-    place = ".".join([where, *map(str, detail["loc"])])
+    place = visible(".".join([where, *map(str, detail["loc"])]), keep="")
     if detail["type"] == "extra_forbidden":
-        return f"{'.'.join([where, *map(str, parents)])}: unknown key {last!r}{suggest(str(last), owner.model_fields)}"
+        owned = suggest(str(last), owner.model_fields)
+        return f"{'.'.join([where, *map(str, parents)])}: unknown key {quoted(last)}{owned}"
     if detail["type"] == "missing":
         return f"{place}: is missing"
     if detail["type"] == "value_error":  # raised by check(), which names the values itself
         return f"{place}: {detail['msg'].removeprefix('Value error, ')}"
     message = detail["msg"].removeprefix("Input ").removeprefix("String ")
     hint = "; write 0.5, not .5" if detail["type"] == "float_type" and _looks_like_bare_float(detail["input"]) else ""
-    return f"{place}: {message}, got {detail['input']!r}{hint}"
+    return f"{place}: {message}, got {quoted(detail['input'])}{hint}"
 
 
 def _looks_like_bare_float(value: Any) -> bool:

@@ -8,8 +8,13 @@ import tomli
 
 from golfzoo.config import suggest
 from golfzoo.engine.kinds import KINDS
-from golfzoo.errors import RecordError
+from golfzoo.errors import RecordError, UsageError
+from golfzoo.strangers.files import NoSuchFile, read_text
+from golfzoo.strangers.values import parse_toml, quoted
 from golfzoo.zoo import Zoo
+
+OF_A_RUN = "record.toml"
+"""The record in a run's folder."""
 
 
 def profile_names(path: str) -> list[str]:
@@ -81,8 +86,8 @@ def parse_override(text: str) -> dict[str, Any]:
     path, equals, value = text.partition("=")
     keys = path.strip().split(".")
     try:
-        parsed: Any = tomli.loads(f"value = {value}")["value"]
-    except tomli.TOMLDecodeError:
+        parsed: Any = parse_toml(f"value = {value}")["value"]
+    except ValueError:
         parsed = value.strip()
     if not equals or not all(keys) or (len(keys) < 2 and not (isinstance(parsed, dict) or is_array(parsed))):
         raise RecordError("must read table.key=value")
@@ -110,25 +115,26 @@ def lay_over(tables: dict[str, Any], changes: dict[str, Any], path: str = "") ->
 
 
 def parse(path: str) -> dict[str, Any]:
+    """The tables of a record. Where it is that of a run, it may be a stranger's; any other was named by the user."""
+    if Path(path).is_dir():
+        raise RecordError(f"{path}: is a folder, not a record")
     try:
-        return tomli.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        return parse_toml(read_text(Path(path), "record", follow=Path(path).name != OF_A_RUN))
+    except NoSuchFile:
         folder = Path(path).parent
         near = [str(folder / other.name) for other in folder.glob("*.toml")] if folder.is_dir() else []
         named = Path("records") / f"{path}.toml"
         if named.is_file():
             raise RecordError(f"{path}: no such file; did you mean {named}?") from None
         raise RecordError(f"{path}: no such file{suggest(path, near)}") from None
-    except IsADirectoryError:
-        raise RecordError(f"{path}: is a folder, not a record") from None
-    except UnicodeDecodeError as error:
-        raise RecordError(f"{path}: byte {error.start}: not UTF-8 text") from None
     except tomli.TOMLDecodeError as error:
         raise RecordError(
             f"{path}: line {error.lineno}, column {error.colno}: TOML syntax error: {error.msg}"
         ) from None
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise RecordError(f"{path}: {quoted(error)}") from None
+    except UsageError as error:
+        raise RecordError(str(error)) from None
 
 
 def is_array(value: Any) -> bool:

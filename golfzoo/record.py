@@ -18,6 +18,9 @@ from golfzoo.overlay import is_array, lay_over, make_small, only_uses, parse, pa
 from golfzoo.tables import TABLES
 from golfzoo.zoo import Entry, Zoo, label_of
 
+# Of a record that is none: problems, and letters of one.
+_MOST_SAID, _LONGEST = 50, 1000
+
 _LISTED = [kind for kind in KINDS.values() if kind.listed]
 
 # The order in which a resolved record writes its tables: the components between how they are trained and how scored.
@@ -106,7 +109,10 @@ def load_record(path: str, zoo: Zoo, overrides: tuple[str, ...] = (), profile: s
     resolved, entries = _resolve(path, tables, zoo, problems)
     lists = {kind.name: _resolve_list(path, tables.get(kind.table, []), kind, zoo, problems) for kind in _LISTED}
     if problems:
-        raise RecordError("\n".join(problems))
+        said = [f"{problem[:_LONGEST]}{' ...' * (len(problem) > _LONGEST)}" for problem in problems[:_MOST_SAID]]
+        more = len(problems) - len(said)
+        said += [f"{path}: and {more} more"] if more else []
+        raise RecordError("\n".join(said))
     return Record(path, resolved, entries, lists, notes)
 
 

@@ -2,12 +2,17 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic
 
 from golfzoo.engine.files import write_whole
 from golfzoo.errors import UsageError
+from golfzoo.strangers.files import NoSuchFile
+from golfzoo.strangers.values import quoted, read_json
+
+Count = Annotated[int, pydantic.Field(ge=0)]
+Amount = Annotated[float, pydantic.Field(ge=0, le=1e12)]
 
 
 class Shape(pydantic.BaseModel):
@@ -17,16 +22,16 @@ class Shape(pydantic.BaseModel):
 
 
 class Size(Shape):
-    model: int
-    code: int
-    tokenizer: int
-    total: int
-    limit: int
+    model: Count
+    code: Count
+    tokenizer: Count
+    total: Count
+    limit: Count
     fits: bool
 
 
 class Split(Shape):
-    tokens: int
+    tokens: Count
     sha256: str
 
 
@@ -37,20 +42,47 @@ class Dataset(Shape):
     val: Split
 
 
+class Seconds(Shape):
+    """Of these and of other stages."""
+
+    model_config = pydantic.ConfigDict(strict=True, extra="allow")
+    __pydantic_extra__: dict[str, Amount]
+
+    train: Amount
+    eval: Amount
+    load: Amount
+
+
+class Score(Shape):
+    val_bpb: Amount
+    val_loss: Amount
+
+
+class Stages(Shape):
+    """These, and others, such as `last`."""
+
+    model_config = pydantic.ConfigDict(strict=True, extra="allow")
+    __pydantic_extra__: dict[str, Score]
+
+    trained: Score
+    roundtrip: Score
+    final: Score
+
+
 class Measured(Shape):
     """What a run measured; in result.json and submission.json alike."""
 
-    val_bpb: float
-    val_loss: float
-    tokens_scored: int
-    bytes_scored: int
-    steps: int
-    seconds: dict[str, float]
+    val_bpb: Amount
+    val_loss: Amount
+    tokens_scored: Count
+    bytes_scored: Count
+    steps: Count
+    seconds: Seconds
     model_sha256: str
     receipts: dict[str, float]
     profile: str
     device: str
-    processes: int
+    processes: Count
     dataset: Dataset
 
 
@@ -59,24 +91,24 @@ class Result(Measured):
     record: str
     seed: int
     bytes: Size
-    stages: dict[str, dict[str, float]]
-    tokens_trained: int
+    stages: Stages
+    tokens_trained: Count
 
 
 class SeedResult(Shape):
-    val_bpb: float
-    val_loss: float
-    bytes_model: int
-    steps: int
+    val_bpb: Amount
+    val_loss: Amount
+    bytes_model: Count
+    steps: Count
 
 
 class Submission(Measured):
     name: str
-    bytes_code: int
-    bytes_model: int
-    bytes_tokenizer: int
-    bytes_total: int
-    limit_bytes: int
+    bytes_code: Count
+    bytes_model: Count
+    bytes_tokenizer: Count
+    bytes_total: Count
+    limit_bytes: Count
     fits: bool
     seeds: list[int]
     seed_results: dict[str, SeedResult]
@@ -99,20 +131,22 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 def read_result(folder: Path) -> dict[str, Any]:
     """The result of a run that was completed."""
     path = folder / "result.json"
-    result = _read_json(path, f"{folder}: is not the folder of a finished run")
+    try:
+        result = read_json(path)
+    except NoSuchFile:
+        raise UsageError(f"{folder}: is not the folder of a finished run (it has no result.json)") from None
     status = result.get("status")
     if status != "completed":
-        raise UsageError(f"{folder}: the run did not complete (status {status!r}); run it again")
-    return _checked(result, Result, path)
+        raise UsageError(f"{folder}: the run did not complete (status {quoted(status, 40)}); run it again")
+    return checked(result, Result, path)
 
 
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file; {} where there is no such file, or something else in it."""
     try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError):
+        return read_json(path, lenient=True)
+    except UsageError:
         return {}
-    return value if isinstance(value, dict) else {}
 
 
 def read_status(folder: Path) -> str:
@@ -121,30 +155,20 @@ def read_status(folder: Path) -> str:
 
 
 def read_submission(path: Path) -> dict[str, Any]:
-    return _checked(_read_json(path, f"{path}: cannot be read"), Submission, path)
+    return checked(read_json(path), Submission, path)
 
 
 def read_environment(folder: Path) -> dict[str, Any]:
     path = folder / "env.json"
-    return _checked(_read_json(path, f"{path}: cannot be read"), Environment, path)
+    return checked(read_json(path), Environment, path)
 
 
-def _read_json(path: Path, complaint: str) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{complaint} ({path.name}: {str(error)[:100]})") from None
-    if not isinstance(value, dict):
-        raise UsageError(f"{path}: must hold a JSON object")
-    return value
-
-
-def _checked(value: dict[str, Any], shape: type[Shape], path: Path) -> dict[str, Any]:
-    """The value itself, once it has the shape."""
+def checked(value: dict[str, Any], shape: type[Shape], path: Path) -> dict[str, Any]:
+    """The value itself, once it has the shape. Raises UsageError."""
     try:
         shape.model_validate(value)
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise UsageError(f"{path}: {place}: {first['msg']}, got {str(first['input'])[:60]}") from None
+        place = quoted(".".join(map(str, first["loc"])))[1:-1]
+        raise UsageError(f"{path}: {place}: {first['msg']}, got {quoted(first['input'], 60)}") from None
     return value

@@ -34,7 +34,7 @@ class DataTable(Config):
 
 
 class TrainTable(Config):
-    seed: int = option(1337, "sets every generator before the model is made", ge=0)
+    seed: int = option(1337, "sets every generator before the model is made", ge=0, le=2**32 - 1)
     init: str = option("", "file of weights to start from, as --init names it; empty: the seed draws them")
     iterations: int = option(20000, "optimizer steps at most", ge=1)
     max_wallclock_seconds: float = option(600.0, "training time at most; 0: no cap", ge=0)

@@ -453,7 +453,7 @@ def test_modules_that_moved_are_where_the_changelog_says():
 def test_types_are_declared():
     assert (ROOT / "golfzoo" / "py.typed").read_text() == ""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    assert settings["package-data"]["golfzoo"] == ["py.typed"]
+    assert settings["package-data"]["golfzoo"] == ["py.typed", "challenges/*.toml"]
 
 
 # ---- help texts ------------------------------------------------------------------------------------------------------

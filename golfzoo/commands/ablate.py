@@ -8,7 +8,7 @@ import click
 
 from golfzoo.commands.arguments import json_option, overrides_argument, profile_option, record_argument
 from golfzoo.errors import UsageError
-from golfzoo.terminal.prose import tell
+from golfzoo.terminal.prose import echo, tell
 
 
 @click.command()
@@ -87,7 +87,7 @@ def ablate(
     rows = ablation.tabulate(grid)
     ablation.write_table(grid, rows)
     if as_json:
-        click.echo(json.dumps(grid.describe() | {"rows": rows}, indent=1))
+        echo(json.dumps(grid.describe() | {"rows": rows}, indent=1))
     else:
         show_ablation(rows)
         display.say(f"Everything is in {grid.folder}")
@@ -105,7 +105,7 @@ def _list(grid: Any, datasets: dict[str, Any], nproc: int, as_json: bool) -> Non
         known = _known(cell.record, nproc, datasets[str(cell.record.tables["data"])])
         row |= {"known": known, "estimate": ablation.estimate(cell, history)}
     if as_json:
-        click.echo(json.dumps(plan, indent=1))
+        echo(json.dumps(plan, indent=1))
     else:
         show_plan(grid.folder, plan)
 

@@ -6,6 +6,7 @@ import time
 import click
 
 from golfzoo.commands.arguments import json_option
+from golfzoo.terminal.prose import echo
 
 
 @click.group()
@@ -34,7 +35,7 @@ def list_(as_json: bool) -> None:
             }
             for entry in entries
         ]
-        click.echo(json.dumps(rows, indent=1))
+        echo(json.dumps(rows, indent=1))
     else:
         show_cache(kept.root, entries)
 
@@ -54,4 +55,4 @@ def prune(max_gb: float | None, older_than: float | None, everything: bool) -> N
         raise UsageError("cache prune needs --max-gb, --older-than or --all")
     limit = 0 if everything else None if max_gb is None else int(max_gb * 1e9)
     removed = Cache().prune(limit, older_than)
-    click.echo(f"removed {len(removed)} results, {sum(entry.size for entry in removed) / 1e6:,.1f} MB")
+    echo(f"removed {len(removed)} results, {sum(entry.size for entry in removed) / 1e6:,.1f} MB")

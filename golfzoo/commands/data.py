@@ -9,7 +9,7 @@ import click
 
 from golfzoo.engine.kinds import KINDS
 from golfzoo.errors import UsageError
-from golfzoo.terminal.prose import tell
+from golfzoo.terminal.prose import echo, tell
 
 
 @click.group()
@@ -48,7 +48,7 @@ def build(
     if name == build.STDLIB and not (text or jsonl):
         if val_every:
             raise UsageError("data build stdlib: has its own validation documents; leave --val-every out")
-        _show_record_lines(build.build_stdlib(data_root(), click.echo, vocab_size, tokenizer_use, tokenizer))
+        _show_record_lines(build.build_stdlib(data_root(), echo, vocab_size, tokenizer_use, tokenizer))
         return
     if text and not jsonl:
         documents = sources.text_documents(text)
@@ -58,26 +58,16 @@ def build(
         raise UsageError(f"data build {name}: needs one of --text GLOB and --jsonl FILE")
     source = text or str(jsonl)
     description = build.build_dataset(
-        name,
-        documents,
-        vocab_size,
-        data_root(),
-        click.echo,
-        source,
-        val_every or 20,
-        None,
-        tokenizer_use,
-        tokenizer,
-        True,
+        name, documents, vocab_size, data_root(), echo, source, val_every or 20, None, tokenizer_use, tokenizer, True
     )
     _show_record_lines(description)
 
 
 def _show_record_lines(description: dict[str, Any]) -> None:
-    click.echo(f'in a record:\n[data]\ndataset = "{description["name"]}"')
-    click.echo(f'tokenizer = "{description["tokenizer"]["file"]}"')
+    echo(f'in a record:\n[data]\ndataset = "{description["name"]}"')
+    echo(f'tokenizer = "{description["tokenizer"]["file"]}"')
     if (use := description["tokenizer"]["use"]) != KINDS["tokenizer"].default:
-        click.echo(f'[tokenizer]\nuse = "{use}"')
+        echo(f'[tokenizer]\nuse = "{use}"')
 
 
 @data.command()
@@ -104,7 +94,7 @@ def fetch(name: str, train_shards: int | None, source: str | None, jobs: int, dr
         return
     with _bar(console, plan.num_bytes) as advance:
         fetch.fetch(plan, root, jobs, advance, lambda line: console.print(line, markup=False))
-    click.echo(f"{plan.folder}: {len(plan.items)} files are there and checked")
+    echo(f"{plan.folder}: {len(plan.items)} files are there and checked")
 
 
 @contextmanager
@@ -126,7 +116,7 @@ def list_() -> None:
 
     datasets = list_datasets(data_root())
     for name, line in datasets:
-        click.echo(f"{name:24} {line}")
+        echo(f"{name:24} {line}")
     if not datasets:
         makes = "`golfzoo data fetch` and `golfzoo data build` make datasets, $GOLFZOO_DATA names another folder"
         tell(f"{data_root() / 'datasets'}: there is nothing yet; {makes}")
@@ -148,8 +138,8 @@ def check(name: str, tokenizer: str | None, tokenizer_use: str) -> None:
         raise UsageError(f"{folder}: no such dataset; {how_to_get(folder)}")
     counts = check_dataset(folder, root / "tokenizers" / tokenizer if tokenizer else None, tokenizer_use)
     for split in ("train", "val"):
-        click.echo(
+        echo(
             f"{split:5} {counts['documents'][split]:,} documents, {counts['tokens'][split]:,} tokens, "
             f"{counts['bytes'][split]:,} bytes"
         )
-    click.echo("every check passed")
+    echo("every check passed")

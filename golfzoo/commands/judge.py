@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from golfzoo.commands.arguments import json_option, load, profile_option
-from golfzoo.errors import UsageError
-from golfzoo.terminal.prose import tell
+from golfzoo.overlay import OF_A_RUN
+from golfzoo.strangers.files import read_bytes
+from golfzoo.terminal.prose import echo, tell
 
 
 @click.command()
@@ -50,15 +51,14 @@ def size(path: Path, profile: str | None, as_json: bool) -> None:
     from golfzoo.terminal.costs import show_sizes
 
     if path.suffix == ".toml":
-        record, artifact = load(str(path), (), profile, quiet=as_json), None
+        record, artifact, data = load(str(path), (), profile, quiet=as_json), None, None
     else:
         artifact = path / "artifact.golf" if path.is_dir() else path
-        if not artifact.is_file():
-            raise UsageError(f"{artifact}: no such file")
-        record = load(str(artifact.with_name("record.toml")), (), "none")
-    measured = sizes.measure(record, artifact.read_bytes() if artifact else None, str(artifact))
+        data = read_bytes(artifact, "artifact", follow=not path.is_dir())
+        record = load(str(artifact.with_name(OF_A_RUN)), (), "none")
+    measured = sizes.measure(record, data, str(artifact))
     if as_json:
-        click.echo(json.dumps(measured, indent=1))
+        echo(json.dumps(measured, indent=1))
     else:
         show_sizes(measured)
 
@@ -81,10 +81,10 @@ def verify(folder: Path, challenge: str | None, quick: bool, seed: int | None, a
     from golfzoo.zoo import discover
 
     rules = read_challenge(challenge) if challenge else None
-    verdicts, notes = verify(folder, discover(), rules, quick, seed, lambda text: click.echo(f"{text} ...", err=True))
+    verdicts, notes = verify(folder, discover(), rules, quick, seed, lambda text: echo(f"{text} ...", err=True))
     reported = report(verdicts, notes)
     if as_json:
-        click.echo(json.dumps(reported, indent=1))
+        echo(json.dumps(reported, indent=1))
     else:
         show_verdicts(verdicts, notes)
     sys.exit(0 if reported["holds"] else 1)
@@ -110,6 +110,6 @@ def compare(base: str, others: tuple[str, ...], margin: float, alpha: float, as_
     reference = read_group(base)
     reports = [compare(reference, read_group(other), margin, alpha) for other in others]
     if as_json:
-        click.echo(json.dumps(reports, indent=1))
+        echo(json.dumps(reports, indent=1))
     else:
         show_comparisons(reports, as_markdown)

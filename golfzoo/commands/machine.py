@@ -7,7 +7,7 @@ import click
 
 from golfzoo.commands.arguments import json_option, load, overrides_argument, profile_option, record_argument
 from golfzoo.errors import UsageError
-from golfzoo.terminal.prose import tell
+from golfzoo.terminal.prose import echo, tell
 
 
 @click.command()
@@ -57,7 +57,7 @@ def bench(
     with join(resolved.tables["train"]["precision"]) as world:
         report = measure(resolved, world, repeats, tokens, say)
     if as_json:
-        click.echo(json.dumps(report, indent=1))
+        echo(json.dumps(report, indent=1))
     else:
         show_bench(make_console(), report)
 
@@ -73,5 +73,5 @@ def doctor(as_json: bool) -> None:
     from golfzoo.machine.doctor import examine, report, write
 
     findings = examine()
-    click.echo(json.dumps(report(findings), indent=1) if as_json else write(findings))
+    echo(json.dumps(report(findings), indent=1) if as_json else write(findings))
     sys.exit(1 if any(finding.faults for finding in findings) else 0)

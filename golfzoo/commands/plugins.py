@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from golfzoo.commands.arguments import json_option
+from golfzoo.terminal.prose import echo
 
 
 @click.command()
@@ -18,9 +19,9 @@ def plugins(kind: str | None, name: str | None, as_json: bool) -> None:
 
     zoo = discover()
     if kind and name:
-        click.echo(listing.options(zoo, kind, name, as_json))
+        echo(listing.options(zoo, kind, name, as_json))
     else:
-        click.echo(listing.components(zoo, kind, as_json))
+        echo(listing.components(zoo, kind, as_json))
 
 
 @click.command()
@@ -32,4 +33,4 @@ def records(folder: Path, sizes: bool, as_json: bool) -> None:
     from golfzoo.terminal import listing
     from golfzoo.zoo import discover
 
-    click.echo(listing.records(discover(), folder, as_json, sizes))
+    echo(listing.records(discover(), folder, as_json, sizes))

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from golfzoo.commands.arguments import json_option
+from golfzoo.terminal.prose import echo, tell
 
 
 @click.command()
@@ -28,7 +29,7 @@ def runs(filters: tuple[str, ...], sort: str, as_json: bool) -> None:
     rows = survey()
     shown = arrange(select(rows, filters), sort)
     if as_json:
-        click.echo(json.dumps([row.to_json() for row in shown], indent=1))
+        echo(json.dumps([row.to_json() for row in shown], indent=1))
     else:
         show_runs(shown, len(rows))
 
@@ -45,11 +46,10 @@ def report(runs: tuple[str, ...], out: Path, pngs: Path | None) -> None:
     """
     from golfzoo.report.gather import gather
     from golfzoo.report.survey import announce
-    from golfzoo.terminal.prose import tell
 
     gathered = gather(list(runs))
     for path in gathered.skipped:
-        click.echo(f"skipped: {path} is not a run", err=True)
+        echo(f"skipped: {path} is not a run", err=True)
 
     # Said before torch and matplotlib are imported; an artifact that is examined takes seconds.
     for line in announce([run.label for run in gathered.completed]):
@@ -58,5 +58,5 @@ def report(runs: tuple[str, ...], out: Path, pngs: Path | None) -> None:
     from golfzoo.report.page import write_report
     from golfzoo.zoo import discover
 
-    drawn = write_report(gathered, out, pngs, discover(), lambda line: click.echo(f"  {line}", err=True))
-    click.echo(f"{out}: {len(gathered.runs)} runs, {len(drawn)} plots" + (f", also in {pngs}" if pngs else ""))
+    drawn = write_report(gathered, out, pngs, discover(), lambda line: echo(f"  {line}", err=True))
+    echo(f"{out}: {len(gathered.runs)} runs, {len(drawn)} plots" + (f", also in {pngs}" if pngs else ""))

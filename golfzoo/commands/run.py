@@ -14,6 +14,7 @@ from golfzoo.commands.arguments import load, overrides_argument, profile_option,
 from golfzoo.engine.kinds import BY_TABLE
 from golfzoo.errors import GolfzooError, UsageError
 from golfzoo.record import Record
+from golfzoo.terminal.prose import echo
 
 
 @click.command()
@@ -146,7 +147,7 @@ def eval(
     except RunError as error:
         raise RunError(f"{error}{_made_with(resolved, path, '--weights' if weights else '--artifact')}") from None
     if as_json:
-        click.echo(json.dumps(score, indent=1))
+        echo(json.dumps(score, indent=1))
     else:
         display.say(
             f"{score['val_bpb']:.8f} bits per byte, {score['val_loss']:.8f} nats per token, over "
@@ -179,6 +180,6 @@ def show(record: str, overrides: tuple[str, ...], profile: str | None, as_model:
     if as_model:
         from golfzoo.terminal.modules import model_listing
 
-        click.echo(model_listing(resolved))
+        echo(model_listing(resolved))
     else:
-        click.echo(resolved.to_toml(), nl=False)
+        echo(resolved.to_toml(), end="")

@@ -2,7 +2,6 @@
 
 import glob
 import itertools
-import json
 import math
 import re
 from collections import Counter
@@ -10,14 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import tomli
-
 from golfzoo.errors import UsageError
 from golfzoo.report.naming import name_apart
-from golfzoo.report.survey import Row, is_run, printable, read_row
+from golfzoo.report.survey import Row, is_run, read_row
 from golfzoo.results import read_object
+from golfzoo.strangers.files import is_there, lies_in, read_text
+from golfzoo.strangers.values import parse_json, parse_toml, printable
 
 _MOST_POINTS = 1000
+_MOST_EVENTS = 2**17
+_LONGEST_EVENT = 2**14  # letters
+_CURVES = {"train": "loss", "val": "val_bpb"}
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def gather(arguments: list[str]) -> Gathered:
         if not paths:
             raise UsageError(f"{argument}: no such run; give a run's folder, an ablation's, or a glob of them")
         for path in paths:
-            if (path / "ablation.json").exists():
+            if is_there(path / "ablation.json"):
                 ablation, found = _read_ablation(path)
                 gathered.ablations.append(ablation)
                 names |= {folder.resolve(): (folder, name) for folder, name in found.items()}
@@ -164,7 +166,7 @@ def _read_ablation(folder: Path) -> tuple[Ablation, dict[Path, str]]:
         str(cell.get("folder")): f"{cell.get('name')}" + (f", seed {cell.get('seed')}" if several else "")
         for cell in cells
     }
-    there = sorted(path for path in folder.glob("cells/*") if is_run(path))
+    there = sorted(path for path in folder.glob("cells/*") if is_run(path) and lies_in(path, folder))
     rows = [
         row | {"name": printable(row["name"])}
         for row in _list(plan.get("rows"))
@@ -198,12 +200,12 @@ def _read_runs(rows: list[Row], cells: set[Path]) -> list[Run]:
 def _read_record(folder: Path) -> tuple[dict[str, Any], str]:
     """The tables of a run's record and its text, as far as they can be read."""
     try:
-        text = (folder / "record.toml").read_text(errors="replace")
-    except OSError:
+        text = read_text(folder / "record.toml", "record", errors="replace")
+    except UsageError:
         return {}, ""
     try:
-        return tomli.loads(text), text
-    except (ValueError, RecursionError):
+        return parse_toml(text), text
+    except ValueError:
         return {}, text
 
 
@@ -220,32 +222,38 @@ def _read_run(number: int, series: int, name: str, row: Row, tables: dict[str, A
         tables=tables,
         record_text=text,
         environment=read_object(row.folder / "env.json"),
-        loss=_curve(events, "train", "loss"),
-        bpb=_curve(events, "val", "val_bpb"),
+        loss=_curve(events, "train"),
+        bpb=_curve(events, "val"),
     )
 
 
 def _read_events(path: Path) -> list[dict[str, Any]]:
-    """The events of a run; the last line of one that was killed may be cut short."""
+    """What curves need of the events of a run; the last line of one that was killed may be cut short."""
     try:
-        lines = path.read_text(errors="replace").splitlines()
-    except OSError:
+        text = read_text(path, "events", errors="replace")
+    except UsageError:
         return []
     events = []
-    for line in lines:
-        try:
-            event = json.loads(line)
-        except (ValueError, RecursionError):
+    for match in re.finditer(r"[^\n]+", text):
+        if match.end() - match.start() > _LONGEST_EVENT:
             continue
-        if isinstance(event, dict):
-            events.append(event)
+        try:
+            event = parse_json(match[0], lenient=True)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and str(event.get("event")) in _CURVES:
+            events.append(
+                {name: event.get(name) for name in ("event", "step", "seconds", _CURVES[str(event["event"])])}
+            )
+            if len(events) == _MOST_EVENTS:
+                break
     return events
 
 
-def _curve(events: list[dict[str, Any]], kind: str, quantity: str) -> Curve:
+def _curve(events: list[dict[str, Any]], kind: str) -> Curve:
     points = []
     for event in events:
-        point = [event.get(name) for name in ("step", "seconds", quantity)] if event.get("event") == kind else []
+        point = [event.get(name) for name in ("step", "seconds", _CURVES[kind])] if event.get("event") == kind else []
         if point and all(isinstance(value, int | float) and math.isfinite(value) for value in point):
             points.append(tuple(point))
     thinned = points[:: len(points) // _MOST_POINTS + 1]

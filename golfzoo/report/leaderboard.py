@@ -6,7 +6,7 @@ from golfzoo.report.drawing import Drawing, variable_of
 from golfzoo.report.figures import interval_of
 from golfzoo.report.gather import Ablation, Gathered, Run
 from golfzoo.report.markup import Markup, card, element, figure, join, note, section, table
-from golfzoo.report.survey import printable
+from golfzoo.strangers.values import printable
 
 _BADGES = {"completed": "good", "failed": "bad", "damaged": "bad"}
 

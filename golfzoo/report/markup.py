@@ -4,6 +4,7 @@ import html
 from collections.abc import Iterable, Sequence
 
 from golfzoo.report.drawing import Drawing, to_svg
+from golfzoo.strangers.values import visible
 
 
 class Markup(str):
@@ -14,12 +15,12 @@ class Markup(str):
 
 def text(value: object) -> Markup:
     """Anything as markup: Markup stays what it is."""
-    return value if isinstance(value, Markup) else Markup(html.escape(str(value)))
+    return value if isinstance(value, Markup) else Markup(html.escape(visible(str(value))))
 
 
 def element(tag: str, *content: object, **attributes: object) -> Markup:
     """`element("a", "here", href="#x")`; a trailing underscore of an attribute's name is dropped, as in class_."""
-    written = "".join(f' {name.rstrip("_")}="{html.escape(str(value))}"' for name, value in attributes.items())
+    written = "".join(f' {name.rstrip("_")}="{html.escape(visible(str(value)))}"' for name, value in attributes.items())
     return Markup(f"<{tag}{written}>{join(content)}</{tag}>")
 
 

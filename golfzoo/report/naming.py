@@ -5,7 +5,8 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from golfzoo.report.survey import Row, printable
+from golfzoo.report.survey import Row
+from golfzoo.strangers.values import printable
 
 _MOST_VALUE = 24  # letters of a value: a list of targets would fill the line
 _UNTOLD = ("record", "loggers", "profiles")  # tables that change nothing of what comes out

@@ -1,7 +1,6 @@
 """What lies under runs/: one row for each run, read without torch and without trust in what the files hold."""
 
 import itertools
-import json
 import math
 import re
 import time
@@ -10,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pydantic
-import tomli
-
 from golfzoo.config import suggest
 from golfzoo.errors import UsageError
-from golfzoo.results import Result, read_object
+from golfzoo.results import Result, checked, read_object
+from golfzoo.strangers.files import NoSuchFile, is_there, lies_in, read_text
+from golfzoo.strangers.values import parse_toml, printable, read_json
 
 COLUMNS = (
     "name", "record", "changed", "profile", "status", "seed", "bpb", "bytes", "headroom", "train_s", "eval_s", "when"
@@ -67,13 +65,14 @@ class Row:
 
 def survey(runs: Path = Path("runs")) -> list[Row]:
     """A row for every run under a folder, cells of ablations too, the latest last."""
-    folders = [folder for pattern in ("*", "*/cells/*") for folder in runs.glob(pattern) if is_run(folder)]
+    cells = [folder for folder in runs.glob("*/cells/*") if lies_in(folder, folder.parent.parent)]
+    folders = [folder for folder in (*runs.glob("*"), *cells) if is_run(folder)]
     kept = [folder for folder in folders if not folder.relative_to(runs).parts[0].startswith(".")]
     return arrange([read_row(folder, str(folder.relative_to(runs))) for folder in kept], "when")
 
 
 def is_run(folder: Path) -> bool:
-    return (folder / "record.toml").exists() or (folder / "result.json").exists()
+    return is_there(folder / "record.toml") or is_there(folder / "result.json")
 
 
 def read_row(folder: Path, name: str) -> Row:
@@ -108,11 +107,6 @@ def announce(names: list[str]) -> Iterable[str]:
     if names:
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         yield f"examining what became of the weights of {', '.join(names[:_NAMED])}{more} ..."
-
-
-def printable(text: str) -> str:
-    """A text without what would move a cursor or end a page."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def select(rows: list[Row], wanted: Iterable[str]) -> list[Row]:
@@ -205,14 +199,14 @@ def _shown(row: Row, column: str) -> str:
 def _read(path: Path) -> tuple[str, dict[str, Any]]:
     """Status and result; the result is {} where it is not there or damaged."""
     try:
-        value = json.loads(path.read_text())
-        if not isinstance(value, dict) or value.get("status") not in ("completed", "failed", "interrupted"):
+        value = read_json(path, lenient=True)
+        if value.get("status") not in ("completed", "failed", "interrupted"):
             return "damaged", {}
         if value["status"] == "completed":
-            Result.model_validate(value)
-    except FileNotFoundError:
+            checked(value, Result, path)
+    except NoSuchFile:
         return "unfinished", {}
-    except (OSError, ValueError, RecursionError, pydantic.ValidationError):
+    except UsageError:
         return "damaged", {}
     return value["status"], value
 
@@ -239,8 +233,8 @@ def _overrides(folder: Path) -> list[str]:
 
 def _table(folder: Path, name: str) -> dict[str, Any]:
     try:
-        table = tomli.loads((folder / "record.toml").read_text()).get(name, {})
-    except (OSError, ValueError, RecursionError):
+        table = parse_toml(read_text(folder / "record.toml", "record")).get(name, {})
+    except (UsageError, ValueError):
         return {}
     return table if isinstance(table, dict) else {}
 

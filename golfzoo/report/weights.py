@@ -4,15 +4,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from golfzoo.corpus.check import file_sha256
 from golfzoo.engine.artifact import decode_model
 from golfzoo.engine.errors import RunError
 from golfzoo.engine.model import relative_error
-from golfzoo.errors import GolfzooError
+from golfzoo.errors import GolfzooError, UsageError
 from golfzoo.record import Record, load_record
 from golfzoo.report.gather import Run
 from golfzoo.running.weights import read_weights
 from golfzoo.shipping import sizes
+from golfzoo.strangers.files import read_bytes, sha256_of
+from golfzoo.strangers.values import quoted
 from golfzoo.zoo import Zoo
 
 MOST_ARTIFACTS = 6
@@ -49,9 +50,9 @@ def weigh(runs: list[Run], zoo: Zoo, say: Callable[[str], None]) -> tuple[list[A
     notes = []
     for run in runs:
         try:
-            digest = file_sha256(run.folder / "artifact.golf")
-        except OSError as error:
-            notes.append(f"{run.label}: artifact.golf cannot be read: {error.strerror}")
+            digest = sha256_of(run.folder / "artifact.golf", "artifact")
+        except UsageError as error:
+            notes.append(f"{run.label}: {error}")
         else:
             groups.setdefault(digest, []).append(run)
     kept = list(groups.values())[:MOST_ARTIFACTS]
@@ -72,12 +73,14 @@ def _examine(run: Run, zoo: Zoo, problems: list[str]) -> tuple[dict[str, Any] | 
     measured, errors = None, None
     try:
         record = load_record(str(run.folder / "record.toml"), zoo)
-        measured = sizes.measure(record, (run.folder / "artifact.golf").read_bytes(), "artifact.golf")
+        artifact = read_bytes(run.folder / "artifact.golf", "artifact")
+        measured = sizes.measure(record, artifact, "artifact.golf")
+        del artifact
         errors = list(tensor_errors(run, record))
     except (GolfzooError, RunError, OSError) as error:
-        problems.append(" ".join(str(error).split())[:300])
+        problems.append(quoted(error, 300))
     except Exception as error:  # a component given a strange record or artifact raises whatever it likes
-        problems.append(f"{type(error).__name__}: {' '.join(str(error).split())}"[:300])
+        problems.append(f"{type(error).__name__}: {quoted(error, 280)}")
     return measured, errors
 
 
@@ -94,8 +97,10 @@ def tensor_errors(run: Run, record: Record) -> Iterator[TensorError]:
     """The error of every tensor of a run. Raises RunError or UsageError, naming the file that cannot be used."""
     components, model = sizes.make_untrained(record)
     artifact, path = run.folder / "artifact.golf", run.folder / "weights.safetensors"
-    decoded = decode_model(artifact.read_bytes(), components, model, str(artifact))
-    trained = read_weights(path)
+    trained = read_weights(path, sum(tensor.numel() for tensor in model.template.values()))
+    data = read_bytes(artifact, "artifact")
+    sizes.check_expansion(data, components, model)
+    decoded = decode_model(data, components, model, str(artifact))
     for name in model.template:
         if name not in trained or name not in decoded or trained[name].shape != decoded[name].shape:
             raise RunError(f"{path}: {name}: is not there, or not as in the artifact")

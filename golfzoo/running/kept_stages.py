@@ -87,7 +87,7 @@ class KeptStages(Store):
 
     def initial_weights(self) -> dict[str, Any] | None:
         file = self.fingerprints.record.tables["train"]["init"]
-        return finite(read_weights(Path(file)), file) if file else None
+        return finite(read_weights(Path(file), follow=True), file) if file else None
 
     def rehearse(self, setup: Setup, training: Training, emit: Emit) -> None:
         rehearse(setup, training, emit)

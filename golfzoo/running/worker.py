@@ -15,13 +15,13 @@ import torch
 from golfzoo.corpus.check import fingerprint
 from golfzoo.engine.artifact import decode_model
 from golfzoo.engine.components import namespace
-from golfzoo.engine.data import data_paths
+from golfzoo.engine.data import data_paths, open_tokenizer
 from golfzoo.engine.describe import Emit
 from golfzoo.engine.distributed import World
 from golfzoo.engine.errors import Interrupted, RunError
 from golfzoo.engine.run import run, score_only
 from golfzoo.engine.setup import Model
-from golfzoo.errors import UsageError
+from golfzoo.machine.memory import check_room, make_weightless
 from golfzoo.record import Record
 from golfzoo.results import read_object, write_json
 from golfzoo.running.cache import Cache
@@ -33,7 +33,9 @@ from golfzoo.running.loggers import Loggers
 from golfzoo.running.signals import Stop
 from golfzoo.running.weights import hash_file, read_weights
 from golfzoo.shipping.code import code_hashes, pack_code, shipped_modules
+from golfzoo.shipping.sizes import check_expansion
 from golfzoo.shipping.sources import check_imported
+from golfzoo.strangers.files import read_bytes
 
 LOST = "lost the connection to another process"
 """How the error of a process begins that only noticed that another had died."""
@@ -50,8 +52,7 @@ def work(record: Record, folder: Path, world: World, listen: Emit | None = None,
     before = read_object(folder / "env.json")  # {} where the run is new
     if before.get("processes", world.size) != world.size:
         raise RunError(f"{folder}: the run has {before['processes']} processes, and now there are {world.size}")
-    sources = shipped_modules(record).values()  # read before any of them is imported
-    first = world.rank == 0
+    sources, first = shipped_modules(record).values(), world.rank == 0  # read before any of them is imported
     device = torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "cpu"
     plan = namespace(record.tables)
     result: dict[str, Any] = {
@@ -84,6 +85,7 @@ def work(record: Record, folder: Path, world: World, listen: Emit | None = None,
             prints = Fingerprints(record, result["dataset"], device, world.size, init)
             components = record.bind()
             check_imported(sources)
+            _check_room(plan, components)
             stages = KeptStages(folder, world.rank, Cache(), prints, journal, stop, fresh)
             try:
                 result |= run(plan, components, world, len(pack_code(record)), stages, journal.emit)
@@ -119,16 +121,21 @@ def work(record: Record, folder: Path, world: World, listen: Emit | None = None,
     return result
 
 
+def _check_room(plan: Any, components: Any) -> None:
+    check_room(make_weightless(plan, components, open_tokenizer(plan, components).vocab_size))
+
+
 def score(record: Record, path: Path, is_artifact: bool, world: World, listen: Emit) -> dict[str, Any]:
     """Score an artifact, or weights in a file, as the record says."""
     components = record.bind()
 
     def read_state(model: Model) -> dict[str, torch.Tensor]:
         if not is_artifact:
-            return read_weights(path)
-        try:
-            return decode_model(path.read_bytes(), components, model, str(path))
-        except OSError as error:
-            raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+            return read_weights(path, sum(tensor.numel() for tensor in model.template.values()), follow=True)
+        data = read_bytes(path, "artifact", follow=True)
+        check_expansion(data, components, model)
+        return decode_model(data, components, model, str(path))
 
-    return score_only(namespace(record.tables), components, world, read_state, str(path), listen)
+    plan = namespace(record.tables)
+    _check_room(plan, components)
+    return score_only(plan, components, world, read_state, str(path), listen)

@@ -11,6 +11,7 @@ import importlib.util
 import json
 import lzma
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -25,6 +26,7 @@ from golfzoo.record import Record
 from golfzoo.shipping.closure import closure, imported_names, is_module, is_namespace, requirements
 from golfzoo.shipping.sources import read_bytes
 from golfzoo.shipping.stripping import as_it_is, squeeze, strip
+from golfzoo.strangers.values import parse_json, quoted
 
 __all__ = ["closure", "code_hashes", "imported_names", "module_bytes", "pack_code", "requirements", "shipped_modules"]
 __all__ += ["strip", "unpack_code", "unpack_files"]
@@ -34,6 +36,10 @@ _LOADER = "golfzoo/engine/loader.py"
 _SEARCH = {"preset": 9 | lzma.PRESET_EXTREME, "mf": lzma.MF_BT3, "nice_len": 64}
 _FILTERS = ({"id": lzma.FILTER_LZMA1, "lc": 2, "lp": 0, "pb": 0, **_SEARCH},)
 _UNPACKED_LIMIT = 16 * 2**20
+# Letters of all modules, and of one; the largest record has 124,000, and 7,000 in one. Parsed, a module takes a
+# thousand times as much memory.
+_SOURCE_LIMIT = 2**20
+_MODULE_LIMIT = 2**17
 _FIRST_SYMBOL = 128  # the letters beyond ASCII, of which the source that ships has none
 
 # What a component must have for the engine to import a module for it.
@@ -144,31 +150,46 @@ def unpack_code(file: bytes) -> tuple[dict[str, Any], dict[str, str]]:
 def unpack_files(file: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The same with all files: path -> contents. Raises UsageError on what `pack_code` did not write."""
     try:
-        head, files = _read(file)
-        record = json.loads(head)
+        with warnings.catch_warnings(action="ignore"):  # of what Python thinks of a stranger's source
+            head, files = _read(file)
+        record = parse_json(head)
         if not all(isinstance(value, dict) for value in (record["tables"], record["targets"])):
+            raise ValueError
+        if not all(isinstance(target, str) for target in record["targets"].values()):
             raise ValueError
     except (ValueError, KeyError, TypeError, SyntaxError, RecursionError, MemoryError, lzma.LZMAError):
         raise UsageError("not a packed golfzoo submission") from None
     for path in files:
-        pattern = r"\w+(/\w+)*\.py" if path.endswith(".py") else r"\w+(/[^/\\:]*[^/\\:.][^/\\:]*)+"
-        if not re.fullmatch(pattern, path):
-            raise UsageError("has a module whose name is none")
+        if not _may_be_written(path):
+            raise UsageError(f"has a module whose name is none: {quoted(path, 60)}")
     return record, files
+
+
+def _may_be_written(path: str) -> bool:
+    """Whether a packed file lies in a package, and, if it is a module, has a name that can be imported."""
+    package, *inner = path.removesuffix(".py").split("/")
+    if path.endswith(".py"):
+        return all(map(re.compile(r"\w+", re.ASCII).fullmatch, (package, *inner)))
+    inside = all(part.strip(".") and part.isprintable() and not set(part) & {"\\", ":"} for part in inner)
+    return bool(inner) and inside and re.fullmatch(r"\w+", package, re.ASCII) is not None
 
 
 def _read(file: bytes) -> tuple[str, dict[str, bytes]]:
     """The record as JSON, and path -> contents. Raises one error or another where the file is not as it was written."""
-    found = re.search(rb"lzma\.decompress\(('''.*''')\.encode", file, re.S)
-    if found is None:
-        raise ValueError
-    compressed = ast.literal_eval(found[1].decode("latin-1")).encode("latin-1")
+    start, end = file.index(b"lzma.decompress('''"), file.rindex(b"'''.encode")
+    literal = file[start + len(b"lzma.decompress(") : end + 3]
+    compressed = ast.literal_eval(literal.decode("latin-1")).encode("latin-1")
     stream = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=2**28)
     words, text = stream.decompress(compressed, _UNPACKED_LIMIT).decode("latin-1").split("\0", 1)
     symbols = {chr(_FIRST_SYMBOL + number): word for number, word in enumerate(words.split(" "))}
+    if len(symbols) > 256 - _FIRST_SYMBOL:
+        raise ValueError
     if len(text) + sum(text.count(symbol) * len(word) for symbol, word in symbols.items()) > _UNPACKED_LIMIT:
         raise ValueError
     head, *rest = re.sub("[\x80-\xff]", lambda match: symbols[match[0]], text).split("\0")
+    modules = [len(text) for text in rest[1::2] if not text.startswith("#")]
+    if sum(modules) > _SOURCE_LIMIT or max(modules, default=0) > _MODULE_LIMIT:  # before any is parsed
+        raise ValueError
     files = {path: read_text(text) for path, text in zip(rest[::2], rest[1::2], strict=True)}
     "".join(contents.decode() for path, contents in files.items() if path.endswith(".py"))  # is it text?
     return head, files

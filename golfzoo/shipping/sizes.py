@@ -14,16 +14,20 @@ import torch
 from golfzoo.engine.artifact import compress_tensors, read_tensors
 from golfzoo.engine.components import namespace
 from golfzoo.engine.data import open_tokenizer, tokenizer_bytes
-from golfzoo.engine.distributed import World
 from golfzoo.engine.errors import ArtifactError
-from golfzoo.engine.setup import Model, make_model
 from golfzoo.engine.size import count_bytes
+from golfzoo.machine.memory import make_weightless
 from golfzoo.record import Record
 from golfzoo.shipping.closure import requirement_bytes
 from golfzoo.shipping.code import module_bytes, pack_code, shipped_modules
 
 if TYPE_CHECKING:
     from golfzoo.engine.protocols import Components, Tensors
+    from golfzoo.engine.setup import Model
+
+# Codes of one bit, stored in bytes and then coded ideally, expand eightfold; zeros without end expand a thousandfold.
+_MOST_EXPANSION = 64
+_SMALL = 2**26  # bytes that need no asking
 
 
 @dataclass(frozen=True)
@@ -46,11 +50,13 @@ class Group:
 
 def measure(record: Record, artifact: bytes | None, where: str = "") -> dict[str, Any]:
     """Everything `golfzoo size` prints. Without an artifact, what can be told of a model that is not trained yet."""
-    components, (_, roles, template) = make_untrained(record)
+    components, untrained = make_untrained(record)
+    roles, template = untrained.roles, untrained.template
     tensors = components.quantizer.layout(template, roles)
     metadata: dict[str, Any] = {}
     if artifact is not None:
         try:
+            check_expansion(artifact, components, untrained)
             tensors, metadata = read_tensors(artifact, components, tensors)
         except ArtifactError as error:
             raise ArtifactError(f"{where}: {error}") from None
@@ -78,11 +84,20 @@ def measure(record: Record, artifact: bytes | None, where: str = "") -> dict[str
 
 
 def make_untrained(record: Record) -> tuple[Components, Model]:
-    """A record's components, and its model before training."""
+    """A record's components, and its model: names, types and shapes, without weights."""
     plan, components = namespace(record.tables), record.bind()
-    vocab_size = open_tokenizer(plan, components).vocab_size
-    world = World(0, 1, torch.device("cpu"), bf16=False)
-    return components, make_model(plan, components, vocab_size, world)
+    return components, make_weightless(plan, components, open_tokenizer(plan, components).vocab_size)
+
+
+def check_expansion(artifact: bytes, components: Components, model: Model) -> None:
+    """See that an artifact does not unpack to many times more than it holds. Raises ArtifactError."""
+    layout = components.quantizer.layout(model.template, model.roles)
+    num_bytes = sum(tensor.nbytes for tensor in layout.values())
+    if num_bytes > max(_SMALL, _MOST_EXPANSION * len(artifact)):
+        raise ArtifactError(
+            f"has {len(artifact):,} bytes, and the record's model needs {num_bytes:,} unpacked: more than "
+            f"{_MOST_EXPANSION} times as many; it was made from another record"
+        )
 
 
 def _group(

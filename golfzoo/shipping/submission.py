@@ -15,6 +15,8 @@ from golfzoo.errors import UsageError
 from golfzoo.record import Record, load_record
 from golfzoo.results import read_environment, read_result, write_json
 from golfzoo.shipping.code import code_hashes, pack_code, requirements, shipped_modules
+from golfzoo.strangers.files import read_bytes
+from golfzoo.strangers.values import visible
 from golfzoo.zoo import Zoo
 
 
@@ -37,8 +39,11 @@ def write_submission(
     record, result = read_run(runs[0], zoo)
     objections = _changed_code(runs[0], record) + _seed_gaps(runs, record, zoo)
     code = pack_code(record)
-    artifact = (runs[0] / "artifact.golf").read_bytes()
+    artifact = read_bytes(runs[0] / "artifact.golf", "artifact")
     size = count_bytes(len(artifact), len(code), result["bytes"]["tokenizer"], namespace(record.tables["size"]))
+    if len(artifact) != result["bytes"]["model"]:
+        said = f"{result['bytes']['model']:,}"
+        objections.append(f"{runs[0]}: artifact.golf has {len(artifact):,} bytes, and result.json says {said}")
     if init := record.tables["train"]["init"]:
         objections.append(f"{runs[0]}: started from the weights in {init}; its train_gpt.py would start without them")
     if not size["fits"]:
@@ -49,8 +54,8 @@ def write_submission(
     files = {
         "train_gpt.py": code,
         "artifact.golf": artifact,
-        "README.md": _readme(submission).encode(),
-        "train.log": (runs[0] / "log.txt").read_bytes(),
+        "README.md": visible(_readme(submission)).encode(),
+        "train.log": read_bytes(runs[0] / "log.txt", "log"),
         "requirements.txt": "".join(f"{line}\n" for line in requirements(shipped_modules(record))).encode(),
     }
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")

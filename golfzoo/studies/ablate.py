@@ -28,6 +28,8 @@ from golfzoo.running.elastic import run_several
 from golfzoo.running.folder import make_folder
 from golfzoo.running.launch import Start, run_here
 from golfzoo.shipping.code import code_hashes
+from golfzoo.strangers.files import read_text
+from golfzoo.strangers.values import parse_toml
 from golfzoo.studies.compare import Group, paired, read_documents
 from golfzoo.studies.statistics import holm, welch
 from golfzoo.zoo import Zoo
@@ -293,13 +295,12 @@ def estimate(cell: Cell, history: list[tuple[dict[str, Any], dict[str, Any]]]) -
 
 def read_history(runs: Path = Path("runs")) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """Resolved tables and results of the completed runs under a folder, the latest first."""
-    import tomli
-
     paths = [*runs.glob("*/result.json"), *runs.glob("*/cells/*/result.json")]
     history = []
     for path in sorted(paths, key=lambda path: -path.stat().st_mtime):
         try:
-            history.append((tomli.loads((path.parent / "record.toml").read_text()), read_result(path.parent)))
-        except (OSError, tomli.TOMLDecodeError, UsageError):
+            tables = parse_toml(read_text(path.parent / "record.toml", "record"))
+            history.append((tables, read_result(path.parent)))
+        except (ValueError, UsageError):
             continue
     return history

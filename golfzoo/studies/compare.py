@@ -7,7 +7,6 @@ under two, bits per byte do.
 import glob
 import json
 import math
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,15 @@ import numpy as np
 
 from golfzoo.errors import UsageError
 from golfzoo.results import read_environment, read_object, read_result, read_status
+from golfzoo.strangers.files import is_there, read_text
+from golfzoo.strangers.tensors import read_columns
+from golfzoo.strangers.values import parse_toml, quoted
 from golfzoo.studies.statistics import seeds_needed, welch
 from golfzoo.tables import NO_RESULT_DEPENDS_ON
 
 _BOOTSTRAP_ROUNDS = 10_000
+_MOST_DRAWN = 2**16  # the challenge's text has 50,000 documents
+_MOST_OF_A_DOCUMENT = 2**40  # tokens, bytes or nats
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,8 @@ def read_group(what: str, runs: Path = Path("runs")) -> Group:
     with changes, which are most often there as well.
 
     Raises UsageError where there is no completed run, or where their records differ in more than the seed."""
-    folders = [Path(what)] if (Path(what) / "result.json").exists() else sorted(map(Path, glob.glob(what)))
-    folders = [folder for folder in folders if (folder / "result.json").exists()]
+    folders = [Path(what)] if is_there(Path(what) / "result.json") else sorted(map(Path, glob.glob(what)))
+    folders = [folder for folder in folders if is_there(folder / "result.json")]
     is_name = not folders
     if is_name:
         folders = [
@@ -122,17 +126,18 @@ def _read_options(folder: Path) -> dict[str, str]:
     """Every option that a run's results depend on, but for its seed: "table.key" -> value as TOML has it, or nearly."""
     path = folder / "record.toml"
     try:
-        return _options_of(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: cannot be read, so its run cannot be grouped with others ({error})") from None
+        return _options_of(read_text(path, "record"))
+    except UsageError as error:
+        fault = str(error).removeprefix(f"{path}: ")
+    except ValueError as error:
+        fault = quoted(error)
+    raise UsageError(f"{path}: cannot be read, so its run cannot be grouped with others ({fault})")
 
 
 def _options_of(text: str) -> dict[str, str]:
-    import tomli
-
     return {
         f"{name}.{key}": json.dumps(value, default=str)
-        for name, table in tomli.loads(text).items()
+        for name, table in parse_toml(text).items()
         if name != "record" and isinstance(table, dict)  # [[loggers]] is none, and no result depends on it
         for key, value in table.items()
         if f"{name}.{key}" not in ("train.seed", *NO_RESULT_DEPENDS_ON)
@@ -171,18 +176,22 @@ def paired(base: Path, other: Path) -> dict[str, Any]:
     if not np.array_equal(first["bytes"], second["bytes"]):
         raise UsageError(f"{base} and {other}: were not scored on the same validation text; their documents differ")
     nats, num_bytes = first["nats"] - second["nats"], first["bytes"]
+    better = int((nats > 0).sum())
+    documents = len(nats)
+    nats, num_bytes = _in_blocks(nats), _in_blocks(num_bytes)
     rng = np.random.default_rng(0)
     gains = np.empty(_BOOTSTRAP_ROUNDS)
-    for number in range(_BOOTSTRAP_ROUNDS):
-        drawn = rng.integers(0, len(nats), len(nats))
-        gains[number] = nats[drawn].sum() / num_bytes[drawn].sum()
-    gains /= math.log(2)
+    with np.errstate(divide="ignore", invalid="ignore"):  # documents without bytes may be drawn alone
+        for number in range(_BOOTSTRAP_ROUNDS):
+            drawn = rng.integers(0, len(nats), len(nats))
+            gains[number] = nats[drawn].sum() / num_bytes[drawn].sum()
+    gains = gains[np.isfinite(gains)] / math.log(2)
     return {
         "gain_bpb": float(nats.sum() / num_bytes.sum() / math.log(2)),
         "interval": [float(bound) for bound in np.quantile(gains, [0.025, 0.975])],
         "p": min(1.0, 2 * (min(int((gains <= 0).sum()), int((gains >= 0).sum())) + 1) / (_BOOTSTRAP_ROUNDS + 1)),
-        "documents": len(nats),
-        "documents_better": int((nats > 0).sum()),
+        "documents": documents,
+        "documents_better": better,
     }
 
 
@@ -221,7 +230,7 @@ def weaknesses(base: Group, other: Group) -> list[str]:
         "training budgets (tokens)": lambda result, _: _rounded(result["tokens_trained"]),
         "devices": lambda result, _: (result["device"], result["processes"]),
         "library versions": lambda _, environment: str(
-            {name: environment["versions"][name] for name in ("golfzoo", "torch", "numpy", "sentencepiece")}
+            {name: environment["versions"].get(name) for name in ("golfzoo", "torch", "numpy", "sentencepiece")}
         ),
         "profiles": lambda result, _: result["profile"],
     }
@@ -240,7 +249,18 @@ def _rounded(tokens: int) -> int:
 def read_documents(folder: Path, called: str = "") -> dict[str, np.ndarray]:
     """Tokens, bytes and nats of a run's validation documents. Errors name the run as `called`, or by its folder."""
     try:
-        with np.load(folder / "documents.npz") as columns:
-            return {name: columns[name] for name in ("tokens", "bytes", "nats")}
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        columns = read_columns(folder / "documents.npz", {"tokens": "int64", "bytes": "int64", "nats": "float64"})
+    except UsageError:
         raise UsageError(f"{called or folder}: has no readable documents.npz; run it again") from None
+    counts = (columns["tokens"], columns["bytes"])
+    if any(column.min() < 0 or column.max() > _MOST_OF_A_DOCUMENT for column in counts) or not columns["bytes"].any():
+        raise UsageError(f"{called or folder}: documents.npz is not what a run writes; run it again")
+    if not np.isfinite(columns["nats"]).all() or np.abs(columns["nats"]).max() > _MOST_OF_A_DOCUMENT:
+        raise UsageError(f"{called or folder}: documents.npz has scores that are not finite")
+    return columns
+
+
+def _in_blocks(values: np.ndarray) -> np.ndarray:
+    """Sums over blocks of neighbours, where there are too many documents to draw each on its own."""
+    size = -(-len(values) // _MOST_DRAWN)
+    return np.add.reduceat(values, np.arange(0, len(values), size))

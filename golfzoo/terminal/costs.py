@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from golfzoo.running.cache import CachedResult
-from golfzoo.terminal.prose import say
+from golfzoo.terminal.prose import echo, say
 from golfzoo.terminal.tables import make_console, make_table, or_unknown, show_table
 
 _FILES_SHOWN = 24
@@ -41,11 +41,11 @@ def show_sizes(measured: dict[str, Any]) -> None:
     needed = [[name, room or "?"] for name, room in measured["requirements"].items()]
     show_table(console, "What it needs beside Python, not counted", ["distribution", "bytes on the disk"], needed, [])
     uncounted = "" if size["total"] > size["model"] + size["code"] else "  (not counted)"
-    print(f"model      {size['model']:>12,}" if size["model"] else "model                 -  (no artifact yet)")
-    print(f"code       {size['code']:>12,}")
-    print(f"tokenizer  {size['tokenizer']:>12,}{uncounted}")
-    print(f"total      {size['total']:>12,} of {size['limit']:,}")
-    print(f"headroom   {measured['headroom']:>12,}")
+    echo(f"model      {size['model']:>12,}" if size["model"] else "model                 -  (no artifact yet)")
+    echo(f"code       {size['code']:>12,}")
+    echo(f"tokenizer  {size['tokenizer']:>12,}{uncounted}")
+    echo(f"total      {size['total']:>12,} of {size['limit']:,}")
+    echo(f"headroom   {measured['headroom']:>12,}")
 
 
 def show_fetch_plan(console: Console, plan: Any, root: Path) -> None:

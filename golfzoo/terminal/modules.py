@@ -24,11 +24,13 @@ def model_listing(record: Record) -> str:
 
     from golfzoo.engine.distributed import World
     from golfzoo.engine.setup import make_model
+    from golfzoo.machine.memory import check_room, make_weightless
 
     plan, note = namespace(record.tables), ""
     vocab_size = _vocab_size(record)
     if vocab_size is None:
         vocab_size, note = _VOCAB_SIZE, f"The tokenizer is not here: shown with {_VOCAB_SIZE} tokens.\n"
+    check_room(make_weightless(plan, record.bind(), vocab_size))
     model = make_model(plan, record.bind(), vocab_size, World(0, 1, torch.device("cpu"), bf16=False)).module
     with torch.no_grad(), _watching(model.eval()) as calls:
         model(torch.zeros(1, _TIME, dtype=torch.int64))

@@ -1,4 +1,8 @@
-"""Sentences on a terminal: broken between words, and never inside a word, which may be a path to be copied."""
+"""Sentences on a terminal: broken between words, and never inside a word, which may be a path to be copied.
+
+All that golfzoo writes to a terminal or a pipe goes through `echo`, `tell` and `say` here, or a console of `tables`:
+none of them passes on what a stranger's text would have a terminal do.
+"""
 
 import shutil
 import sys
@@ -7,6 +11,8 @@ from typing import TextIO
 
 import click
 from rich.console import Console
+
+from golfzoo.strangers.values import visible
 
 
 def broken(line: str, width: int, indent: str = "") -> list[str]:
@@ -24,13 +30,18 @@ def wrapped(text: str, width: int) -> str:
     return "\n".join(lines)
 
 
+def echo(text: str, err: bool = False, end: str = "\n") -> None:
+    """Print a text as it is."""
+    click.echo(visible(text) + end, nl=False, err=err)
+
+
 def tell(text: str, err: bool = False) -> None:
     """Print sentences: wrapped on a terminal, in a pipe or file as they are, one a line."""
     stream: TextIO = sys.stderr if err else sys.stdout
-    click.echo(wrapped(text, shutil.get_terminal_size().columns) if stream.isatty() else text, err=err)
+    echo(wrapped(visible(text), shutil.get_terminal_size().columns) if stream.isatty() else text, err)
 
 
 def say(console: Console, text: str) -> None:
     """The same on a console, which may be a quiet one."""
-    shown = wrapped(text, console.width) if console.is_terminal else text
+    shown = wrapped(visible(text), console.width) if console.is_terminal else text
     console.print(shown, markup=False, soft_wrap=True)  # lines that are longer must be copied as one

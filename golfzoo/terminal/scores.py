@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from golfzoo.terminal.closing import reached
-from golfzoo.terminal.prose import say, tell
+from golfzoo.terminal.prose import echo, say, tell
 from golfzoo.terminal.tables import make_console, or_unknown, show_table
 from golfzoo.verify.verdict import MEANINGS, Verdict
 
@@ -47,7 +47,7 @@ def show_comparisons(reports: list[dict[str, Any]], as_markdown: bool) -> None:
     header = ["", "runs", "BPB", "nats per token", "bytes", "gain over the first"]
     if as_markdown:
         for cells in (header, ["---"] * len(header), *rows):
-            print(f"| {' | '.join(cells)} |")
+            echo(f"| {' | '.join(cells)} |")
     else:
         console = make_console()
         show_table(console, "", header, rows, ["nats per token", "bytes", "runs", header[-1]])

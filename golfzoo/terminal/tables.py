@@ -5,17 +5,26 @@ from contextlib import suppress
 from typing import Any
 
 from rich.box import ROUNDED
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
 from rich.table import Table
 
+from golfzoo.strangers.values import visible
 from golfzoo.terminal.prose import say
 
 _NAME_WIDTH = 24  # a longer name may be folded to it, where that saves a column
 
 
 class _Patient(Console):
-    """`golfzoo run ... | head`: who read our output has seen enough, and what was begun is finished all the same."""
+    """`golfzoo run ... | head`: who read our output has seen enough, and what was begun is finished all the same.
+
+    What is shown is text, of whatever origin: only rich itself may tell the terminal what to do.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
 
     def on_broken_pipe(self) -> None:
         with suppress(SystemExit):

@@ -182,7 +182,7 @@ def answer(channel: Channel, player: Any, memory: mmap.mmap) -> None:
     """Do as the referee says, until it has no more to say."""
     while True:
         message = channel.receive()
-        with player.playing(message["lanes"]):
+        with player.playing(message["num_lanes"]):
             channel.send({})
             while (message := channel.receive())["do"] != "finish":
                 arrays = [torch.from_numpy(array) for array in channel.arrays(message)]

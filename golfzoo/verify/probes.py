@@ -208,7 +208,7 @@ def check_isolation(scene: Scene) -> Verdict:
 def check_round_trip(scene: Scene) -> Verdict:
     """The same bytes come out again; every weight follows from the artifact's tensors. That no other file was read is
     for the sandbox to see to."""
-    state, artifact = read_weights(scene.examined / "state.safetensors"), scene.subject.artifact.read_bytes()
+    state, artifact = read_weights(scene.examined / "state.safetensors"), scene.artifact
     found = hash_state(state)
     faults = {
         "other bytes than the artifact's": scene.facts.get("again") != hashlib.sha256(artifact).hexdigest(),
@@ -223,7 +223,7 @@ def check_round_trip(scene: Scene) -> Verdict:
 def check_receipts(scene: Scene) -> Verdict:
     """Where the weights before quantization are there, it is seen what the quantizer changed."""
     receipts, facts = scene.claim.get("receipts", {}), scene.facts
-    state, size = read_weights(scene.examined / "state.safetensors"), scene.subject.artifact.stat().st_size
+    state, size = read_weights(scene.examined / "state.safetensors"), len(scene.artifact)
     trained = read_weights(scene.subject.weights) if scene.subject.weights else None
     changed = relative_error(trained, state) if trained else receipts.get("quantizer_changed", 0.0)
     done = {

@@ -56,7 +56,7 @@ def verify(
     verdicts.append(check_leak(subject))
     with (
         join(subject.tables["train"]["precision"]) as world,
-        tempfile.TemporaryDirectory(prefix="golfzoo-") as place,
+        tempfile.TemporaryDirectory(prefix="golfzoo-", ignore_cleanup_errors=True) as place,
         contextlib.closing(Nursery(Path(place), code_folders(subject))) as nursery,
     ):
         text, control = open_texts(subject, zoo)

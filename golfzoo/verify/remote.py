@@ -45,7 +45,7 @@ class RemotePlayer(Reviewer):
 
     @contextmanager
     def playing(self, lanes: int) -> Iterator[None]:
-        self._ask({"do": "start", "lanes": lanes})
+        self._ask({"do": "start", "num_lanes": lanes})
         yield
         self._ask({"do": "finish"})
 

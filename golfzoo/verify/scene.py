@@ -22,6 +22,7 @@ from golfzoo.engine.evaluate import play
 from golfzoo.engine.ledger import Ledger, Score
 from golfzoo.engine.rounds import bounds_of, ends_of
 from golfzoo.engine.shards import BOS
+from golfzoo.strangers.files import read_bytes
 from golfzoo.verify.remote import Nursery, RemotePlayer
 from golfzoo.verify.subject import Subject
 
@@ -63,6 +64,10 @@ class Scene:
     @cached_property
     def plan(self) -> Plan:
         return namespace(self.subject.tables)
+
+    @cached_property
+    def artifact(self) -> bytes:
+        return read_bytes(self.subject.artifact, "artifact")
 
     @property
     def claim(self) -> dict[str, Any]:
@@ -109,7 +114,7 @@ class Scene:
         place = self.nursery.place / f"player_{self.played}"
         self.played += 1
         (place / "private").mkdir(parents=True)
-        shutil.copy(self.subject.artifact, place)
+        (place / "artifact.golf").write_bytes(self.artifact)
         if self.subject.sources is not None:
             (place / "train_gpt.py").write_bytes(self.subject.code)
         vocab_size = self.text.tokenizer.vocab_size
@@ -128,7 +133,7 @@ class Scene:
                 self.facts = player.facts
             yield player
         if not examined:
-            shutil.rmtree(place)
+            shutil.rmtree(place, ignore_errors=True)  # what lies there is a stranger's
 
     @property
     def times(self) -> int:

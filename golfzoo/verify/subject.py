@@ -1,17 +1,20 @@
 """What is to be verified: a run's folder, or a packed submission, read without running anything of it."""
 
 import importlib.metadata
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from golfzoo.errors import UsageError
+from golfzoo.machine.memory import check_room
 from golfzoo.record import without_none
 from golfzoo.results import read_environment, read_submission
-from golfzoo.shipping.closure import closure, is_installed_apart
+from golfzoo.running.weights import check_weights
+from golfzoo.shipping.closure import closure, find, is_installed_apart
 from golfzoo.shipping.code import pack_code, strip, unpack_code
+from golfzoo.shipping.sizes import check_expansion, make_untrained
 from golfzoo.shipping.submission import checksum, read_run
+from golfzoo.strangers.files import check_file, is_there, read_bytes
 from golfzoo.tables import TABLES
 from golfzoo.zoo import Zoo
 
@@ -45,14 +48,20 @@ def read_subject(folder: Path, zoo: Zoo) -> Subject:
     """Read a run or a submission. Raises UsageError where it is neither."""
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder")
-    if not (folder / "artifact.golf").is_file():
+    if not is_there(folder / "artifact.golf"):
         raise UsageError(f"{folder}: has no artifact.golf")
-    return _read_submission(folder) if (folder / "submission.json").exists() else _read_finished_run(folder, zoo)
+    check_file(folder / "artifact.golf", "artifact")
+    return _read_submission(folder) if is_there(folder / "submission.json") else _read_finished_run(folder, zoo)
 
 
 def _read_finished_run(folder: Path, zoo: Zoo) -> Subject:
     record, result = read_run(folder, zoo)
-    weights = folder / "weights.safetensors"
+    weights = folder / "weights.safetensors" if is_there(folder / "weights.safetensors") else None
+    components, model = make_untrained(record)
+    check_room(model)
+    check_expansion(read_bytes(folder / "artifact.golf", "artifact"), components, model)
+    if weights:
+        check_weights(weights, sum(tensor.numel() for tensor in model.template.values()))
     claim = {**result, "versions": read_environment(folder)["versions"], "intact": True}
     return Subject(
         folder=folder,
@@ -61,7 +70,7 @@ def _read_finished_run(folder: Path, zoo: Zoo) -> Subject:
         sources=None,
         code=pack_code(record),
         claim=claim,
-        weights=weights if weights.exists() else None,
+        weights=weights,
     )
 
 
@@ -69,9 +78,12 @@ def _read_submission(folder: Path) -> Subject:
     submission = read_submission(folder / "submission.json")
     file = folder / "train_gpt.py"
     try:
-        code = file.read_bytes()
+        code = read_bytes(file, "code")
+    except UsageError as error:
+        raise UsageError(f"{error}; it is no packed submission without it") from None
+    try:
         record, sources = unpack_code(code)
-    except (OSError, UsageError) as error:
+    except UsageError as error:
         raise UsageError(f"{file}: {error}") from None
     problems = []
     for name, table in TABLES.items():
@@ -79,7 +91,10 @@ def _read_submission(folder: Path) -> Subject:
         if not isinstance(given, dict):
             problems.append(f"{file}: [{name}]: is missing")
         else:
-            problems += table.read(without_none(given), f"{file}: [{name}]")[1]
+            config, wrong = table.read(without_none(given), f"{file}: [{name}]")
+            problems += wrong
+            if config is not None:
+                record["tables"][name] = config.model_dump(mode="json")
     if problems:
         raise UsageError("\n".join(problems))
     size = {key: submission[f"bytes_{key}"] for key in ("model", "code", "tokenizer", "total")}
@@ -97,8 +112,8 @@ def own_engine(subject: Subject) -> list[str]:
     changed = []
     for name, source in (subject.sources or {}).items():
         if name.partition(".")[0] == "golfzoo":
-            spec = importlib.util.find_spec(name)
-            known = spec is not None and spec.origin is not None
+            spec = find(name)
+            known = spec is not None and (spec.origin or "").endswith(".py")
             if not known or strip(Path(spec.origin).read_text()) != source:  # type: ignore[union-attr,arg-type]
                 changed.append(name)
     return changed
