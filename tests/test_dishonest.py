@@ -26,7 +26,8 @@ def ahead(ids, by=1):
     return torch.roll(ids, -by, 1)
 
 def descriptors(kind):
-    return [fd for fd in map(int, os.listdir("/proc/self/fd")) if kind in os.readlink(f"/proc/self/fd/{fd}")]
+    names = {fd: f"/proc/self/fd/{fd}" for fd in range(3, 64)}
+    return [fd for fd, name in names.items() if os.path.lexists(name) and kind in os.readlink(name)]
 
 class Model(GPT):
     calls = 0
@@ -423,14 +424,14 @@ TENSORS = [
     Case("double, that overflows", "float64 beyond float32.", "Model",
          "def cheat(self, logits, ids): return raised(logits.double(), ahead(ids), by=1e300)", set(),
          said="scored nan nats"),
-    Case("complex", "Complex numbers.", "Model", "def cheat(self, logits, ids): return logits + 0j", set(),
-         said="cannot be scored"),
+    Case("complex", "Complex numbers.", "Model", "def cheat(self, logits, ids): return logits + 5j", set(),
+         said="afresh 5.54097948"),
     Case("integers", "The rank of each token.", "Model",
-         "def cheat(self, logits, ids): return logits.argsort(-1)", set(), said="cannot be scored"),
+         "def cheat(self, logits, ids): return logits.argsort(-1)", set(), said="afresh 127."),
     Case("one column less", "A vocabulary without its last token.", "Model",
          "def cheat(self, logits, ids): return logits[..., :-1]", set(), said="logits must be"),
     Case("one column more", "A vocabulary with a token that nobody has.", "Model",
-         "def cheat(self, logits, ids): return torch.nn.functional.pad(logits, (0, 1))", set(), said="logits must be"),
+         "def cheat(self, logits, ids): return torch.nn.functional.pad(logits, (0, 1))", set(), said="cannot be scored"),
     Case("one prediction for all", "A shape that would be broadcast.", "Model",
          "def cheat(self, logits, ids): return logits[:1, :1]", set(), said="logits must be"),
     Case("no tensor", "A list.", "Model", "def cheat(self, logits, ids): return logits.tolist()", set(),
@@ -444,25 +445,19 @@ TENSORS = [
              golfzoo.engine.ledger.Ledger.write = lambda *given: None
              return logits
          """, set(), said="afresh 5.54097948"),
-    Case("written later", "A thread writes better logits, when it has been seen what the targets were.", "Documents",
+    Case("written later", "Writes better logits once it is told what the targets were.", "Documents",
          """
          def cheat(self, logits, ids): return logits
          def read(self, ids, targets):
-             memory = mmap.mmap(descriptors("golfzoo-logits")[0], 0)
              best = torch.nn.functional.one_hot(targets, 384).float() * 20
-             def write():
-                 for _ in range(100):
-                     memory[: best.numel() * 4] = best.numpy().tobytes()
-                     time.sleep(0.001)
-             threading.Thread(target=write).start()
-         def finish(self):
-             time.sleep(0.5)
-             super().finish()
-         """, {"grouping"}),
-    Case("less memory", "Cuts the memory that the logits are read from.", "Model",
+             mmap.mmap(descriptors("golfzoo-logits")[0], 0)[: best.numel() * 4] = best.numpy().tobytes()
+         """, set(), said="afresh 5.07084734"),
+    Case("less memory", "Answers, and cuts the memory that the referee reads logits from.", "Model",
          """
          def cheat(self, logits, ids):
              os.ftruncate(descriptors("golfzoo-logits")[0], 0)
+             os.write(descriptors("socket")[0], json.dumps({"shape": list(logits.shape)}).encode() + b"\\n")
+             time.sleep(1)
              return logits
          """, set(), said="cannot be scored"),
     Case("another shape, later", "Says a shape itself, in the channel, ahead of time.", "Model",
@@ -471,12 +466,30 @@ TENSORS = [
              os.write(descriptors("socket")[0], b'{"shape": [1, 1, 1]}\\n')
              return logits
          """, set(), said="logits must be"),
+    Case("says nothing of itself", "Leaves out what it is to be played by.", "Model",
+         """
+         def __init__(self, *given, **named):
+             from golfzoo.verify.channel import Channel
+             super().__init__(*given, **named)
+             send = Channel.send
+             Channel.send = lambda self, message: send(self, {} if "learns" in message else message)
+         def cheat(self, logits, ids): return logits
+         """, set(), said="does not say whether it learns"),
+    Case("half a truth", "Says that it learns 'perhaps', and 1e400 bytes.", "Model",
+         """
+         def __init__(self, *given, **named):
+             from golfzoo.verify.channel import Channel
+             super().__init__(*given, **named)
+             send, half = Channel.send, {"learns": "perhaps", "reviews": [], "stored": float("inf")}
+             Channel.send = lambda self, message: send(self, message | half if "learns" in message else message)
+         def cheat(self, logits, ids): return logits
+         """, set(), said="does not say whether it learns"),
     Case("a truth that is none", "Says that it learns 'perhaps'.", "Model",
          """
-         def __init__(self, **given):
-             super().__init__(**given)
+         def __init__(self, *given, **named):
+             super().__init__(*given, **named)
              os.write(descriptors("socket")[0], b'{"learns": "perhaps", "reviews": 0}\\n')
-         """, set(), said="cannot be scored"),
+         """, set(), said="does not say whether it learns"),
 ]  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import mmap
 import os
@@ -39,9 +40,10 @@ class RemotePlayer(Reviewer):
     def __init__(self, channel: Channel, memory: mmap.mmap, vocab_size: int, world: World) -> None:
         self.channel, self.memory, self.vocab_size, self.world = channel, memory, vocab_size, world
         self.facts = self._hear()
-        self.learns, self.reviews, self.whole_windows, self.across_documents = (
-            self.facts.get(name) is True for name in ("learns", "reviews", "whole_windows", "across_documents")
-        )
+        told = [self.facts.get(name) for name in ("learns", "reviews", "whole_windows", "across_documents")]
+        if not all(isinstance(fact, bool) for fact in told):
+            raise RunError(f"the player does not say whether it learns, reviews and how it wants its windows: {told}")
+        self.learns, self.reviews, self.whole_windows, self.across_documents = told
 
     @contextmanager
     def playing(self, lanes: int) -> Iterator[None]:
@@ -122,9 +124,11 @@ class Nursery:
         """One that is made from what lies in `place`; `room` is for how many bytes of logits there must be memory,
         `seconds` how long it may take for an answer."""
         ours, theirs = socket.socketpair()
-        memory = os.memfd_create("golfzoo-logits")
+        memory = os.memfd_create("golfzoo-logits", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(memory, room)
-        with theirs:
+        # It stays as large: who reads beyond the end of what another has cut is killed.
+        fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+        with theirs, self._answering():
             socket.send_fds(self.control, [os.fsencode(place)], [theirs.fileno(), memory])
         channel = Channel(ours, seconds)
         try:
@@ -132,8 +136,17 @@ class Nursery:
         finally:
             channel.close()
             os.close(memory)
-            self.control.sendall(b".")
-            self.control.recv(1)
+            with self._answering():
+                self.control.sendall(b".")
+                self.control.recv(1)
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """A player may have killed or halted what it was forked from."""
+        try:
+            yield
+        except OSError as error:
+            raise RunError(f"no more players: {self.process.ended or error}") from None
 
     def close(self) -> None:
         self.control.close()
