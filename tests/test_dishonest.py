@@ -73,6 +73,10 @@ class Case(NamedTuple):
     fast: bool = False
 
 
+HONEST = 5.54097948
+"""Bits per byte of the tiny run without an adaptor: whoever has found nothing gets them."""
+
+
 def as_parameters(cases):
     return [pytest.param(case, id=case.name, marks=[] if case.fast else [pytest.mark.slow]) for case in cases]
 
@@ -109,7 +113,7 @@ def judge(bodies, nursery, data, tiny_run, zoo, monkeypatch):
     alone, subject = World(0, 1, torch.device("cpu"), bf16=False), read_subject(tiny_run, zoo)
 
     def judge_(base, code, options=(), nursery=nursery, prelude=PRELUDE, control=None):
-        kind = "architecture" if base in ("Model", "GPT") else "adaptor"
+        kind = "architecture" if base in ("Model", "GPT", "Finds") else "adaptor"
         used = ("adaptor.use=none",) if kind == "architecture" else ()
         record = load_record(str(tiny_run / "record.toml"), zoo, (*used, *options))
         module = f"cheat_{len(list(bodies.iterdir()))}"
@@ -425,7 +429,7 @@ TENSORS = [
          "def cheat(self, logits, ids): return raised(logits.double(), ahead(ids), by=1e300)", set(),
          said="scored nan nats"),
     Case("complex", "Complex numbers.", "Model", "def cheat(self, logits, ids): return logits + 5j", set(),
-         said="afresh 5.54097948"),
+         said=f"afresh {HONEST}"),
     Case("integers", "The rank of each token.", "Model",
          "def cheat(self, logits, ids): return logits.argsort(-1)", set(), said="afresh 127."),
     Case("one column less", "A vocabulary without its last token.", "Model",
@@ -444,7 +448,7 @@ TENSORS = [
              torch.nn.functional.cross_entropy = golfzoo.engine.model.nats = zero
              golfzoo.engine.ledger.Ledger.write = lambda *given: None
              return logits
-         """, set(), said="afresh 5.54097948"),
+         """, set(), said=f"afresh {HONEST}"),
     Case("written later", "Writes better logits once it is told what the targets were.", "Documents",
          """
          def cheat(self, logits, ids): return logits
@@ -468,26 +472,26 @@ TENSORS = [
          """, set(), said="logits must be"),
     Case("says nothing of itself", "Leaves out what it is to be played by.", "Model",
          """
-         def __init__(self, *given, **named):
+         def __init__(self, config, vocab_size, parts):
              from golfzoo.verify.channel import Channel
-             super().__init__(*given, **named)
+             super().__init__(config, vocab_size, parts)
              send = Channel.send
              Channel.send = lambda self, message: send(self, {} if "learns" in message else message)
          def cheat(self, logits, ids): return logits
          """, set(), said="does not say whether it learns"),
     Case("half a truth", "Says that it learns 'perhaps', and 1e400 bytes.", "Model",
          """
-         def __init__(self, *given, **named):
+         def __init__(self, config, vocab_size, parts):
              from golfzoo.verify.channel import Channel
-             super().__init__(*given, **named)
+             super().__init__(config, vocab_size, parts)
              send, half = Channel.send, {"learns": "perhaps", "reviews": [], "stored": float("inf")}
              Channel.send = lambda self, message: send(self, message | half if "learns" in message else message)
          def cheat(self, logits, ids): return logits
          """, set(), said="does not say whether it learns"),
     Case("a truth that is none", "Says that it learns 'perhaps'.", "Model",
          """
-         def __init__(self, *given, **named):
-             super().__init__(*given, **named)
+         def __init__(self, config, vocab_size, parts):
+             super().__init__(config, vocab_size, parts)
              os.write(descriptors("socket")[0], b'{"learns": "perhaps", "reviews": 0}\\n')
          """, set(), said="does not say whether it learns"),
 ]  # fmt: skip
@@ -496,3 +500,179 @@ TENSORS = [
 @pytest.mark.parametrize("case", as_parameters(TENSORS))
 def test_what_is_returned(judge, case):
     check(judge, case)
+
+
+# ---- what is hidden outside of the artifact, and what one play leaves for the next -----------------------------------
+
+FINDS = """
+class Finds(Model):
+    '''Raises targets from where it has found what it looks for on.'''
+    found = False
+    def cheat(self, logits, ids):
+        if self.calls == 1:
+            try:
+                self.found = bool(self.find())
+                self.leave()
+            except Exception as error:
+                print(type(error), error)
+        return raised(logits, ahead(ids)) if self.found else logits
+    def leave(self): pass
+
+def stay():
+    while True:
+        time.sleep(1)
+
+def names():
+    for process in os.listdir("/proc"):
+        try:
+            yield open(f"/proc/{process}/comm").read().strip()
+        except OSError:
+            pass
+"""
+
+HIDDEN = {
+    "a file elsewhere": ("Weights lie in a file beside the run.", "def find(self): return open(HOARD).read()"),
+    "the text": ("The validation text is opened where it lies.", "def find(self): return open(SHARD, 'rb').read()"),
+    "the run": ("Weights as they were trained are in the run's folder.", "def find(self): return open(WEIGHTS, 'rb').read()"),
+    "the environment": ("Weights are in an environment variable.", "def find(self): return os.environ['GOLF_HOARD']"),
+    "a link": (
+        "A link in the private folder leads to the text.",
+        """
+        def find(self):
+            os.symlink(SHARD, "link")
+            return open("link", "rb").read()
+        """,
+    ),
+    "a hard link": (
+        "A hard link in the private folder leads to the text.",
+        """
+        def find(self):
+            os.link(SHARD, "hard")
+            return open("hard", "rb").read()
+        """,
+    ),
+    "the network": (
+        "Weights are fetched.",
+        "def find(self): return socket.create_connection(('127.0.0.1', 9), timeout=1) or socket.socket().connect(('1.1.1.1', 53))",
+    ),
+    "another process": (
+        "Whoever started the player has the text in memory.",
+        "def find(self): return open(f'/proc/{os.getppid()}/mem', 'rb') and open('/proc/1/mem', 'rb')",
+    ),
+    "descriptors of others": (
+        "The text is open in whoever started the player.",
+        "def find(self): return [open(f'/proc/{os.getppid()}/fd/{fd}') for fd in os.listdir(f'/proc/{os.getppid()}/fd')]",
+    ),
+    "another program": (
+        "Another program opens the text.",
+        "def find(self): return not os.system(f'cat {SHARD} > /dev/null 2>&1')",
+    ),
+    "a file in the private folder": (
+        "One play leaves a file for the next, where it may write.",
+        "def find(self): return os.path.exists('left')\ndef leave(self): open('left', 'w').close()",
+    ),
+    "a file beside it": (
+        "One play leaves a file beside its folder, or in the next one's.",
+        """
+        def find(self): return os.path.exists('../../left') or os.path.exists('../left')
+        def leave(self):
+            for name in ('../left', '../../left', '../../player_1', '../../player_1/left'):
+                try: open(name, 'w').close()
+                except OSError: pass
+        """,
+    ),
+    "a file of all": (
+        "One play leaves a file where all may write.",
+        """
+        places = "/tmp/left", "/dev/shm/left", "/var/tmp/left", os.path.expanduser("~/left"), "/run/left"
+        def find(self): return any(map(os.path.exists, self.places))
+        def leave(self):
+            for name in self.places:
+                try: open(name, 'w').close()
+                except OSError: pass
+        """,
+    ),
+    "bytecode": (
+        "One play leaves what the next imports.",
+        """
+        def find(self): return os.path.exists(__file__ + "c") or getattr(torch, "left", False)
+        def leave(self):
+            torch.left = True
+            open(__file__ + "c", "w").close()
+        """,
+    ),
+    "a child": (
+        "One play leaves a child in a session of its own, whose name tells the next.",
+        """
+        def find(self): return "survivor" in names()
+        def leave(self):
+            if os.fork() == 0:
+                os.setsid()
+                open("/proc/self/comm", "w").write("survivor") if os.access("/proc/self/comm", os.W_OK) else 0
+                import ctypes
+                ctypes.CDLL(None).prctl(15, b"survivor", 0, 0, 0)
+                stay()
+            time.sleep(0.2)
+        """,
+    ),
+    "a grandchild": (
+        "One play leaves a child of a child, which holds a lock on an installed file.",
+        """
+        def find(self):
+            import fcntl
+            file = open(torch.__file__)
+            try: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError: return True
+            file.close()
+        def leave(self):
+            import fcntl
+            if os.fork() == 0:
+                os.setsid()
+                if os.fork() == 0:
+                    self.file = open(torch.__file__)
+                    fcntl.flock(self.file, fcntl.LOCK_EX)
+                    stay()
+                os._exit(0)
+            time.sleep(0.2)
+        """,
+    ),
+    "what it was forked from": (
+        "One play changes what the next is forked from.",
+        """
+        def find(self): return os.environ.get("left") or hasattr(sys, "left")
+        def leave(self):
+            os.environ["left"] = sys.left = "yes"
+            open(f"/proc/{os.getppid()}/mem", "r+b")
+        """,
+    ),
+    "being verified": (
+        "Looks whether it is being verified, and raises targets where it is not.",
+        """
+        def find(self):
+            words = " ".join(sys.argv) + " ".join(os.environ) + "".join(sys.modules)
+            return "golfzoo.verify" not in words and os.getppid() > 9
+        """,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in ("the text", "a child") else [pytest.mark.slow])
+        for name in HIDDEN
+    ],
+)
+def test_nothing_is_found_outside_of_the_artifact(judge, tmp_path, data, tiny_run, monkeypatch, name):
+    """What is looked for is not there, and so the score is that of the artifact alone, and holds."""
+    hoard = tmp_path / "hoard"
+    hoard.write_text("weights")
+    monkeypatch.setenv("GOLF_HOARD", "weights")
+    places = {
+        "HOARD": hoard, "SHARD": data / "datasets" / "tiny" / "tiny_val_000000.bin",
+        "WEIGHTS": tiny_run / "weights.safetensors",
+    }  # fmt: skip
+    named = "\n".join(f"{word} = {str(path)!r}" for word, path in places.items())
+    verdicts, notes = judge("Finds", HIDDEN[name][1], prelude=PRELUDE + named + FINDS)
+    assert failing(verdicts) == set(), verdicts
+    assert f"afresh {HONEST}" in verdicts["score"].figure, (verdicts["score"], notes)
