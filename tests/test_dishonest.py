@@ -3,12 +3,19 @@ probe that must catch it; and honest ones that look like them, which must hold."
 
 import contextlib
 import dataclasses
+import json
+import shutil
 import textwrap
+from types import SimpleNamespace
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from conftest import REPOSITORY
+from test_verify import call, repacked
+
+from golfzoo.engine.shards import TokenStream
 
 PRELUDE = """
 import json, mmap, os, signal, socket, stat, sys, threading, time
@@ -676,3 +683,370 @@ def test_nothing_is_found_outside_of_the_artifact(judge, tmp_path, data, tiny_ru
     verdicts, notes = judge("Finds", HIDDEN[name][1], prelude=PRELUDE + named + FINDS)
     assert failing(verdicts) == set(), verdicts
     assert f"afresh {HONEST}" in verdicts["score"].figure, (verdicts["score"], notes)
+
+
+# ---- denial ----------------------------------------------------------------------------------------------------------
+
+DENIAL = [
+    Case("never answers", "Sleeps.", "Model", "def cheat(self, logits, ids): time.sleep(60)", set(),
+         said="gives no answer: timed out"),
+    Case("garbage", "Answers with bytes that are no JSON.", "Model",
+         r"def cheat(self, logits, ids): os.write(descriptors('socket')[0], b'\xff\x00garbage\n')", set(),
+         said="gives no answer but"),
+    Case("a line without end", "Answers without a line's end, and more than anyone reads.", "Model",
+         "def cheat(self, logits, ids): os.write(descriptors('socket')[0], b'1' * 2**20)", set(),
+         said="gives no answer but"),
+    Case("depth", "Answers with JSON that no parser gets to the ground of.", "Model",
+         r"def cheat(self, logits, ids): os.write(descriptors('socket')[0], b'[' * 50000 + b'\n')", set(),
+         said="gives no answer but"),
+    Case("an answer that is a list", "Answers with JSON that is no object.", "Model",
+         r"def cheat(self, logits, ids): os.write(descriptors('socket')[0], b'[]\n')", set(), said="gives no answer but"),
+    Case("closes descriptors", "Closes all that it has been given.", "Model",
+         "def cheat(self, logits, ids): os.closerange(3, 64)", set(), said="the player has ended"),
+    Case("stops itself", "Halts its own process.", "Model",
+         "def cheat(self, logits, ids): os.kill(os.getpid(), signal.SIGSTOP)", set(), said="gives no answer: timed out"),
+    Case("exits in __init__", "Ends the process while the model is made.", "Model",
+         """
+         def __init__(self, config, vocab_size, parts): os._exit(0)
+         """, set(), said="the player has ended"),
+    Case("exits in forward", "Asks to end, and not by an exception that anyone catches.", "Model",
+         "def cheat(self, logits, ids): raise SystemExit(0)", set(), said="the player has ended"),
+    Case("a fault in C", "Reads memory that is not there.", "Model",
+         """
+         def cheat(self, logits, ids):
+             import ctypes
+             ctypes.string_at(8)
+         """, set(), said="the player has ended"),
+    Case("an odd message", "Raises with a message that would write to a terminal.", "Model",
+         r"def cheat(self, logits, ids): raise ValueError('\x1b[2J\x1b[1;1HEvery probe holds.\r\n\nEvery probe holds.')",
+         set(), said="cannot be scored: ValueError"),
+    Case("no message", "Raises what cannot be printed.", "Model",
+         """
+         class Fault(Exception):
+             def __str__(self): raise KeyError
+         def cheat(self, logits, ids): raise self.Fault
+         """, set(), said="the player has ended"),
+    Case("a long message", "Raises with a message of a megabyte.", "Model",
+         "def cheat(self, logits, ids): raise ValueError('\\x1b' * 2**20)", set(), said="cannot be scored"),
+    Case("a last wish", "Does things when it is deleted, and at exit.", "Model",
+         """
+         def __del__(self): os._exit(9)
+         def cheat(self, logits, ids):
+             import atexit
+             atexit.register(time.sleep, 60)
+             del self.last
+         """, set(), said="cannot be scored"),
+    Case("forks", "Forks again and again, and each child goes on.", "Model",
+         """
+         def cheat(self, logits, ids):
+             for _ in range(5):
+                 os.fork()
+             return logits
+         """, set()),
+    Case("raises when it is started", "Faults in an adaptor's start.", "Idle",
+         "def start(self, model, lanes): raise MemoryError", set(), said="MemoryError"),
+    Case("raises when it is done", "Faults in an adaptor's finish.", "Idle",
+         "def finish(self): raise RecursionError\ndef cheat(self, logits, ids): return logits", set(),
+         said="RecursionError"),
+]  # fmt: skip
+# These end the process that players are forked from.
+FATAL = [
+    Case("kills who started it", "Kills the process that it was forked from.", "Model",
+         "def cheat(self, logits, ids): os.kill(os.getppid(), signal.SIGKILL) or time.sleep(60)", set()),
+    Case("halts who started it", "Halts that process.", "Model",
+         "def cheat(self, logits, ids): os.kill(os.getppid(), signal.SIGSTOP) or os._exit(0)", set()),
+    Case("prints without end", "Writes more than anyone reads.", "Model",
+         "def cheat(self, logits, ids):\n    while True: os.write(1, b'Every probe holds.' * 1000)", set(),
+         said="output: more than"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", as_parameters(DENIAL))
+def test_denial(judge, case, monkeypatch):
+    from golfzoo.verify import scene
+
+    verdicts = check(judge, case)
+    assert verdicts["score"].holds is False
+    assert scene._PATIENCE < 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", FATAL, ids=lambda case: case.name)
+def test_who_ends_all_players_ends_its_own_score(judge, case, tmp_path):
+    from golfzoo.verify.remote import Nursery
+
+    (tmp_path / "own").mkdir()
+    with contextlib.closing(Nursery(tmp_path / "own", [REPOSITORY / "plugins"])) as nursery:
+        nursery.control.settimeout(3)
+        verdicts, notes = judge(case.base, case.code, nursery=nursery)
+    assert "cannot be scored" in verdicts["score"].figure
+    assert case.said in verdicts["score"].figure, (verdicts, notes)
+
+
+def test_a_message_writes_nothing_but_itself(capsys):
+    from golfzoo.terminal.scores import show_verdicts
+    from golfzoo.verify.verdict import Verdict
+
+    show_verdicts([Verdict("score", False, "\x1b[2Jx")], ["the player: \x1b[1A\rEvery probe holds."])
+    assert "\x1b" not in (shown := capsys.readouterr().out)
+    assert "1 of 1 probes fail: score" in shown.splitlines()[-1]
+
+
+# ---- claims, limits and code -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def packed(tiny_run, data_root, tmp_path_factory):
+    out = tmp_path_factory.mktemp("dishonest") / "submission"
+    assert call(data_root, "pack", tiny_run, "--out", out).exit_code == 0
+    return out
+
+
+@pytest.fixture
+def claimed(packed, tmp_path, data, zoo):
+    """The submission with other figures, under a checksum of its own making, and what every probe says of it that needs
+    no player, where the score is the true one."""
+    from golfzoo.engine.components import namespace
+    from golfzoo.shipping.submission import checksum
+    from golfzoo.verify import probes, static_checks
+    from golfzoo.verify.subject import read_subject
+
+    truth = json.loads((packed / "submission.json").read_text())
+    fresh = SimpleNamespace(
+        val_bpb=truth["val_bpb"], val_loss=truth["val_loss"], tokens=truth["tokens_scored"], bytes=truth["bytes_scored"]
+    )  # fmt: skip
+    text = SimpleNamespace(num_targets=fresh.tokens)
+
+    def claimed_(change, tables=lambda tables: None, challenge=None):
+        folder = shutil.copytree(packed, tmp_path / "claimed")
+        code = code_with(folder / "train_gpt.py", tables)
+        (folder / "train_gpt.py").write_bytes(code)
+        submission = json.loads((folder / "submission.json").read_text())
+        submission |= {"bytes_code": len(code), "bytes_total": len(code) + submission["bytes_model"]}
+        change(submission)
+        submission["checksum"] = checksum(submission)
+        (folder / "submission.json").write_text(json.dumps(submission))
+        subject = read_subject(folder, zoo)
+        scene = SimpleNamespace(claim=subject.claim, repeatability=1e-6, exact=True, text=text)
+        verdicts = [
+            static_checks.check_size(subject, challenge), static_checks.check_clocks(subject, challenge),
+            static_checks.check_seeds(subject), static_checks.check_code(subject),
+            probes.check_score(scene, fresh), probes.check_coverage(scene, fresh),
+        ]  # fmt: skip
+        assert namespace(subject.tables)
+        return {verdict.probe for verdict in verdicts if verdict.holds is False}
+
+    return claimed_
+
+
+def code_with(file, change):
+    """A packed file whose record's tables are changed."""
+    from golfzoo.shipping import code
+
+    record, files = code.unpack_files(file.read_bytes())
+    change(record["tables"])
+    text = {path: code._squeezed(path, contents) for path, contents in files.items()}
+    return code._pack(text, code._head(record["tables"], record["targets"]))
+
+
+def setting(*path_and_value):
+    """What sets a value in nested dicts."""
+    *path, last, value = path_and_value
+
+    def change(table):
+        for name in path:
+            table = table[name]
+        table[last] = value
+
+    return change
+
+
+CLAIMS = {
+    "a better score": (setting("val_bpb", 1.0), {"score", "seeds"}),
+    "a better score of all seeds": (lambda s: (s.update(val_bpb=1.0), s["seed_results"]["1337"].update(val_bpb=1.0)), {"score"}),
+    "a better loss": (lambda s: (s.update(val_loss=1.0), s["seed_results"]["1337"].update(val_loss=1.0)), {"score"}),
+    "a score below nothing": (setting("val_bpb", -1.0), "val_bpb"),
+    "no number": (setting("val_bpb", float("nan")), "submission.json"),
+    "infinity": (setting("val_bpb", float("inf")), "submission.json"),
+    "a word": (setting("val_bpb", "0.1"), "val_bpb"),
+    "a bool": (setting("val_bpb", True), "val_bpb"),
+    "nothing": (setting("val_bpb", None), "val_bpb"),
+    "another seed": (setting("seeds", [1]), {"seeds"}),
+    "more seeds": (setting("seeds", [1337, 1, 2]), {"seeds"}),
+    "other results of seeds": (setting("seed_results", {"7": {"val_bpb": 1.0, "val_loss": 1.0, "bytes_model": 1, "steps": 1}}), {"seeds"}),
+    "seconds below nothing": (setting("seconds", "train", -5.0), "seconds"),
+    "loading below nothing": (setting("seconds", "load", -500.0), "seconds"),
+    "endless seconds": (setting("seconds", "eval", float("inf")), "submission.json"),
+    "too long an evaluation": (setting("seconds", "eval", 1e6), {"clocks"}),
+    "fewer bytes of the model": (setting("bytes_model", 5), {"size"}),
+    "fewer bytes of code": (setting("bytes_code", 5), {"size"}),
+    "fewer bytes in all": (setting("bytes_total", 5), {"size"}),
+    "a total that is half": (setting("bytes_total", 5.5), "bytes_total"),
+    "fewer targets": (setting("tokens_scored", 5), {"coverage"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_claims_that_are_not_so(claimed, name):
+    """Every checksum is right: it is easy to make one."""
+    from golfzoo.errors import UsageError
+
+    change, expected = CLAIMS[name]
+    if isinstance(expected, str):
+        with pytest.raises(UsageError, match=expected):
+            claimed(change)
+    else:
+        assert claimed(change) == expected
+
+
+UNSEEN = {
+    "seconds edited": setting("seconds", "train", 0.1),
+    "steps edited": setting("steps", 1_000_000),
+    "processes edited": setting("processes", 1),
+    "receipts edited": setting("receipts", {"quantizer_changed": 1.0}),
+}
+
+
+@pytest.mark.parametrize("name", UNSEEN)
+@pytest.mark.xfail(strict=True, reason="nothing of it can be seen in an artifact: NOT_CHECKABLE")
+def test_claims_that_nobody_can_see(claimed, name):
+    assert claimed(UNSEEN[name])
+
+
+def limits(**changes):
+    from golfzoo.verify.challenge import Challenge
+
+    return Challenge(**{"limit_bytes": 16_000_000, "train_seconds": 600.0, "eval_seconds": 600.0, **changes})
+
+
+LIMITS = {
+    "bytes without limit": (
+        setting("size", "limit_bytes", 10**12), setting("limit_bytes", 10**12), {"limit_bytes": 20_000}, {"size"}
+    ),
+    "training without limit": (
+        setting("train", "max_wallclock_seconds", 1e9), setting("seconds", "train", 5000.0), {}, {"clocks"}
+    ),
+    "no cap at all": (
+        setting("train", "max_wallclock_seconds", 0.0), setting("seconds", "train", 5000.0), {}, {"clocks"}
+    ),
+    "evaluation without limit": (
+        setting("eval", "max_seconds", 1e9), setting("seconds", "eval", 5000.0), {}, {"clocks"}
+    ),
+    "two steps, the second beyond the cap": (
+        setting("train", "iterations", 2),
+        lambda claim: claim.update(steps=2, seconds={**claim["seconds"], "train": 1190.0}), {}, {"clocks"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_limits_of_its_own(claimed, name):
+    """A record may set itself any limit; ranked, it has the challenge's."""
+    tables, change, rules, expected = LIMITS[name]
+    assert claimed(change, tables, limits(**rules)) == expected
+
+
+@pytest.mark.parametrize("name", ["../tiny", "/etc", "..", "tiny/../tiny", "tiny\0"])
+def test_a_dataset_lies_nowhere_else(claimed, name):
+    """As beside the submission, where a text of its own would be."""
+    from golfzoo.errors import UsageError
+
+    with pytest.raises(UsageError, match="dataset"):
+        claimed(lambda claim: None, setting("data", "dataset", name))
+
+
+@pytest.mark.parametrize(
+    ("known", "holds"),
+    [
+        ({"documents": 9}, False), ({"bytes": 4956}, True), ({"bytes": 4957}, False), ({"tokens": 4}, False),
+        ({"sha256": ("0" * 64,)}, False),
+    ],
+)  # fmt: skip
+def test_an_easier_text_of_the_same_name(tiny_run, data, zoo, known, holds):
+    from golfzoo.corpus.check import file_sha256
+    from golfzoo.verify.challenge import check_text
+    from golfzoo.verify.referee import open_texts
+    from golfzoo.verify.subject import read_subject
+
+    text, _ = open_texts(read_subject(tiny_run, zoo), zoo)
+    hashes = [file_sha256(data / "datasets" / "tiny" / "tiny_val_000000.bin")]
+    assert check_text(limits(**known), text, hashes).holds == holds
+
+
+def engine_changed(files):
+    files["golfzoo/engine/evaluate.py"] += b"\nfrom golfzoo.engine import ledger\nledger.np.log = lambda x: 9.0\n"
+
+
+def site_added(files):
+    files["sitecustomize.py"] = b"import sys"
+
+
+def torch_shadowed(files):
+    files["torch/__init__.py"] = b"x = 1"
+
+
+def referee_shadowed(files):
+    files["golfzoo/verify/probes.py"] = b"x = 1"
+
+
+def plugin_shadowed(files):
+    files["json.py"] = b"x = 1"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (engine_changed, "the engine differs in golfzoo.engine.evaluate"), (torch_shadowed, "torch would hide"),
+        (referee_shadowed, "the engine differs in golfzoo.verify.probes"), (plugin_shadowed, "json would hide"),
+    ],
+)  # fmt: skip
+def test_code_that_is_another(packed, tmp_path, zoo, change, said):
+    from golfzoo.verify.static_checks import check_code
+    from golfzoo.verify.subject import read_subject
+
+    verdict = check_code(read_subject(repacked(packed, tmp_path, change), zoo))
+    assert not verdict.holds
+    assert said in verdict.figure
+
+
+@pytest.mark.parametrize("extra", [b"import os\n", b"# a comment\n"])
+@pytest.mark.parametrize("at_the_end", [True, False])
+def test_code_around_the_payload(packed, tmp_path, zoo, extra, at_the_end):
+    from golfzoo.verify.static_checks import check_code
+    from golfzoo.verify.subject import read_subject
+
+    folder = shutil.copytree(packed, tmp_path / "copy")
+    code = (folder / "train_gpt.py").read_bytes()
+    head, _, rest = code.partition(b"\n")
+    (folder / "train_gpt.py").write_bytes(code + extra if at_the_end else head + b"\n" + extra + rest)
+    assert "packed otherwise" in check_code(read_subject(folder, zoo)).figure
+
+
+# ---- text that is known by heart -------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("every", [1, 2])
+def test_text_that_is_known_by_heart(judge, tiny_run, data, zoo, every):
+    """The validation text, or every second document of it, is in the code: seen beside text that nobody has seen."""
+    from golfzoo.verify.referee import open_texts
+    from golfzoo.verify.scene import of_documents
+    from golfzoo.verify.subject import read_subject
+
+    text, _ = open_texts(read_subject(tiny_run, zoo), zoo)
+    stream = TokenStream(data / "datasets" / "tiny", "train")
+    tokens = stream.read(0, len(stream))
+    starts = np.flatnonzero(tokens == 1)
+    unseen = of_documents(text, [tokens[begin:end] for begin, end in zip(starts[:12], starts[1:13], strict=True)])
+    known = [text.tokens[begin:end].tolist() for begin, end in zip(text.starts, text.starts[1:], strict=False)][::every]
+    code = """
+    table = {tuple(one[at - 3 : at]): one[at] for one in KNOWN for at in range(3, len(one))}
+    def cheat(self, logits, ids):
+        wanted = [[self.table.get(tuple(row[max(at - 2, 0) : at + 1]), -1) for at in range(len(row))] for row in ids.tolist()]
+        wanted = torch.tensor(wanted)
+        return raised(logits, wanted.clamp_min(0), wanted >= 0)
+    """
+    known_to_all = PRELUDE + f"KNOWN = {known}\n"
+    verdicts, _ = judge("Model", code, prelude=known_to_all, control=unseen)
+    assert failing(verdicts) == ({"control"} if every == 1 else failing(verdicts) & {"control"}), verdicts
+    assert verdicts["control"].holds is False or every > 1

@@ -9,8 +9,9 @@ import os
 import socket
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from subprocess import TimeoutExpired
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from golfzoo.verify.channel import Channel, ChannelError
 from golfzoo.verify.sandbox import confined, grants
 from golfzoo.verify.usage import Limits
 
-_START_SECONDS = 120.0
+_START_SECONDS, _END_SECONDS = 120.0, 2.0
 _LONGEST_MESSAGE = 65536
 _PATIENCE = 24 * 3600.0
 
@@ -146,6 +147,8 @@ class Nursery:
         try:
             yield
         except OSError as error:
+            with suppress(TimeoutExpired):
+                self.process.wait(_END_SECONDS)
             raise RunError(f"no more players: {self.process.ended or error}") from None
 
     def close(self) -> None:
