@@ -21,6 +21,7 @@ PRELUDE = """
 import json, mmap, os, signal, socket, stat, sys, threading, time
 from golfzoo_gpt.model import GPT
 from golfzoo_lora_ttt.adaptor import Lora
+from golfzoo_lora_ttt.phased import PhasedLora
 from golfzoo_sgd_ttt.adaptor import Sgd
 
 def raised(logits, wanted, where=None, by=6.0):
@@ -59,6 +60,7 @@ class Idle(Adapted):
         self.hook = model.register_forward_hook(lambda module, inputs, logits: self.cheat(logits, inputs[0]))
     def finish(self): self.hook.remove()
 class Rounds(Adapted, Sgd): pass
+class Phases(Adapted, PhasedLora): pass
 """
 
 FLAT = ("eval.isolate_documents=false", "eval.stride=32")
@@ -1050,3 +1052,87 @@ def test_text_that_is_known_by_heart(judge, tiny_run, data, zoo, every):
     verdicts, _ = judge("Model", code, prelude=known_to_all, control=unseen)
     assert failing(verdicts) == ({"control"} if every == 1 else failing(verdicts) & {"control"}), verdicts
     assert verdicts["control"].holds is False or every > 1
+
+
+# ---- where the text lies ---------------------------------------------------------------------------------------------
+
+
+def test_text_among_packages_is_refused(tiny_run, data, zoo, monkeypatch):
+    """What a player may import it may read: data in a folder of PYTHONPATH are the text itself."""
+    from golfzoo.errors import UsageError
+    from golfzoo.verify.referee import verify
+
+    monkeypatch.syspath_prepend(str(data))
+    with pytest.raises(UsageError, match=r"tiny_val_000000.bin: players could read it"):
+        verify(tiny_run, zoo)
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(strict=True, reason="an installed package may hold anything, and a run's is not packed: NOT_CHECKABLE")
+def test_weights_beside_an_installed_body(judge, bodies):
+    (bodies / "weights.bin").write_bytes(b"weights")
+    verdicts, _ = judge("Finds", "def find(self): return open(os.path.dirname(__file__) + '/weights.bin').read()",
+                        prelude=PRELUDE + FINDS.replace("if self.found else logits", "if False else logits * (1 + self.found)"))  # fmt: skip
+    assert failing(verdicts) or f"afresh {HONEST}" in verdicts["score"].figure
+
+
+# ---- honest ones, which must hold ------------------------------------------------------------------------------------
+
+PLAIN = "def cheat(self, logits, ids): return logits"
+PHASES = (
+    "adaptor.use=phased_lora", "adaptor.phases=[2,4,6]", "adaptor.review_tokens=128", "adaptor.review_context=64",
+    "adaptor.review_lr=0.1", "adaptor.lr=0.01", "adaptor.rank=4",
+)  # fmt: skip
+CONTROLS = [
+    Case("flat", "Windows next to each other.", "Model", PLAIN, set(), (*WHOLE, "eval.stride=64")),
+    Case("strided", "Windows that overlap, in one text.", "Model", PLAIN, set(), WHOLE),
+    Case("strided documents", "Windows that overlap, in documents.", "Model", PLAIN, set()),
+    Case("one window at a time", "Batches of one.", "Model", PLAIN, set(), ("eval.batch_sequences=1",)),
+    Case("long windows", "Documents in one window.", "Model", PLAIN, set(), LONG),
+    Case("LoRA", "The record's own.", "Documents", PLAIN, set(), fast=True),
+    Case("LoRA, long windows", "The same in windows as long as documents.", "Documents", PLAIN, set(), LONG),
+    Case("LoRA in one text", "One lane.", "Documents", PLAIN, set(), WHOLE),
+    Case("SGD across documents", "Reviews.", "Rounds", PLAIN, set(), REVIEWS, fast=True),
+    Case("SGD in one text", "Reviews of one text.", "Rounds", PLAIN, set(), (*REVIEWS, *WHOLE)),
+    Case("phases", "LoRAs between reviews.", "Phases", PLAIN, set(), PHASES),
+    Case("xsa", "A part.", "Model", PLAIN, set(), ("parts.xsa.last=1",)),
+    Case("whole windows", "Says that it wants windows in full width.", "Model", f"whole_windows = True\n{PLAIN}", set()),
+    Case("by rows", "Computes each row by itself.", "Model",
+         "def forward(self, input_ids, segments=None):\n"
+         "    return torch.cat([GPT.forward(self, row[None]) for row in input_ids])", set()),
+    Case("another library", "Imports another plugin's library, and rounds with it.", "Model",
+         "def cheat(self, logits, ids):\n    from golfzoo_layers.norms import rms_norm\n    return 3 * rms_norm(logits)",
+         set()),
+    Case("prints", "Prints a line at every prediction.", "Model",
+         "def cheat(self, logits, ids):\n    print('predicted', ids.shape)\n    return logits", set()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", as_parameters(CONTROLS))
+def test_honest_ones_hold(judge, case):
+    verdicts = check(judge, case)
+    assert len(verdicts) == 12
+    assert failing(verdicts) == set(), verdicts
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("adaptor", ["ACROSS_DOCUMENTS", "STEPPING_ADAPTOR"])
+def test_honest_adaptors_of_others_hold(judge, adaptor):
+    """A bias that all documents share, and one for each that torch.optim steps."""
+    import test_verify
+
+    source = getattr(test_verify, adaptor).replace("class Cheat:", "class Base:").replace("(Cheat)", "(Base)")
+    verdicts, _ = judge("Base", "pass", prelude=source)
+    assert failing(verdicts) == set(), verdicts
+
+
+@pytest.mark.slow
+def test_another_model_holds_packed_and_unpacked(tiny_run, data_root, tmp_path):
+    out, shipped = tmp_path / "run", tmp_path / "submission"
+    used = "architecture.num_layers=3", "adaptor.use=none", "quantizer.use=int6", "compressor.use=lzma"
+    done = call(data_root, "run", tiny_run / "record.toml", *used, "--out", out)
+    assert done.exit_code == 0, done.stderr
+    assert call(data_root, "pack", out, "--out", shipped).exit_code == 0
+    for folder in (out, shipped):
+        done = call(data_root, "verify", folder, "--json")
+        assert done.exit_code == 0, done.stdout

@@ -21,6 +21,7 @@ from torch import Tensor
 from golfzoo.engine.distributed import World
 from golfzoo.engine.errors import RunError
 from golfzoo.engine.rounds import Reviewer
+from golfzoo.errors import UsageError
 from golfzoo.verify.channel import Channel, ChannelError
 from golfzoo.verify.sandbox import confined, grants
 from golfzoo.verify.usage import Limits
@@ -95,19 +96,27 @@ class Nursery:
     """The process that players are forked from, one after another, in a sandbox; `place` is where their folders are to
     be, and all that they may write."""
 
-    def __init__(self, place: Path, readable: Iterable[Path] = ()) -> None:
-        """`readable`: folders beside those of sys.path, as of packages that are installed to be edited."""
+    def __init__(self, place: Path, readable: Iterable[Path] = (), kept_away: Iterable[Path] = ()) -> None:
+        """`readable`: folders beside those of sys.path, as of packages that are installed to be edited. `kept_away`:
+        files that must not lie in any of them: UsageError."""
+        packages = [*(Path(path) for path in sys.path if path and Path(path).is_dir()), *readable]
+        granted = grants(packages)
+        for file in kept_away:
+            if inside := [path for path in granted if file.resolve().is_relative_to(path)]:
+                raise UsageError(
+                    f"{file}: players could read it, because they read packages in {inside[0]}; move the data, and name "
+                    "their folder by GOLFZOO_DATA, or take that folder out of PYTHONPATH"
+                )
         self.place = place
         self.control, theirs = socket.socketpair()
         self.control.settimeout(_START_SECONDS)
         command = [sys.executable, "-m", "golfzoo.verify.player_main", str(theirs.fileno())]
-        packages = [*(Path(path) for path in sys.path if path and Path(path).is_dir()), *readable]
         self.process = confined(
             command, readable=packages, writable=place, limits=limits(), pass_fds=(theirs.fileno(),)
         )
         theirs.close()
         try:
-            self.control.sendall(json.dumps({"path": sys.path, "granted": grants(packages)}).encode())
+            self.control.sendall(json.dumps({"path": sys.path, "granted": granted}).encode())
             self.apart = json.loads(self.control.recv(_LONGEST_MESSAGE))
         except (OSError, ValueError):
             self.process.kill()
