@@ -3,6 +3,7 @@ probe that must catch it; and honest ones that look like them, which must hold."
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import shutil
 import textwrap
@@ -12,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY
-from test_verify import call, repacked
 
+from conftest import REPOSITORY
 from golfzoo.engine.shards import TokenStream
+from test_verify import call, repacked
 
 PRELUDE = """
 import json, mmap, os, signal, socket, stat, sys, threading, time
@@ -32,6 +33,13 @@ def raised(logits, wanted, where=None, by=6.0):
 def ahead(ids, by=1):
     '''What is read so many places further on; one place on it is the target.'''
     return torch.roll(ids, -by, 1)
+
+def counted(ids):
+    return torch.bincount(ids.flatten(), minlength=384)
+
+def rare(ids, of):
+    '''One place of so many, by what stands there and before.'''
+    return (ids * 31 + torch.roll(ids, 1, 1)) % of == 1
 
 def descriptors(kind):
     names = {fd: f"/proc/self/fd/{fd}" for fd in range(3, 64)}
@@ -204,22 +212,25 @@ AHEAD = [
     Case("plausible text", "Only where the rest of the window looks as if nobody had changed it.", "Model",
          """
          def cheat(self, logits, ids):
-             costs = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+             tokens, before = ids[:, 1:].flatten(), logits[:, :-1].flatten(0, 1)
+             costs = torch.nn.functional.cross_entropy(before, tokens, reduction="none")
              kept = costs.view(len(ids), -1).flip(1).cummax(1)[0].flip(1) < 7
              return raised(logits, ahead(ids), torch.nn.functional.pad(kept, (0, 1)))
          """, {"causality"}),
     Case("ends of documents in one text", "Looks ahead only for tokens that start a document.", "Model",
-         "def cheat(self, logits, ids): return raised(logits, ahead(ids), ahead(ids) == 1)", {"causality"}, options=WHOLE),
-    Case("a memory of windows", "Keeps what a document's second window begins with: it comes before the first.", "Model",
+         "def cheat(self, logits, ids): return raised(logits, ahead(ids), ahead(ids) == 1)",
+         {"causality"}, options=WHOLE),
+    Case("a memory of windows", "Keeps what a document's second window begins with: it comes before the first.",
+         "Model",
          """
          seen = {}
          def cheat(self, logits, ids):
              rows = [tuple(row) for row in ids.tolist()]
              self.seen |= {row[:at]: row[at] for row in rows if any(row[32:]) for at in range(1, 33)}
              wanted = torch.tensor(
-                 [[-1 if any(row[32:]) else self.seen.get(row[: at + 1], -1) for at in range(len(row))] for row in rows]
+                 [[self.seen.get(row[: at + 1], -1) * (not any(row[32:])) for at in range(len(row))] for row in rows]
              )
-             return raised(logits, wanted.clamp_min(0), wanted >= 0)
+             return raised(logits, wanted.clamp_min(0), wanted > 0)
          """, {"causality"}),
 ]  # fmt: skip
 
@@ -240,7 +251,8 @@ BATCHES = [
              there = torch.roll(below, 31, 1) if ids.shape[1] == 64 else ids
              return raised(logits, there, follows & (torch.arange(ids.shape[1]) >= 32))
          """, {"causality", "grouping"}),
-    Case("next row, knowing groups", "By the number of the window, where the next is below it in both groupings.", "Model",
+    Case("next row, knowing groups", "By the number of the window, where the next is below it in both groupings.",
+         "Model",
          """
          window = 0
          def cheat(self, logits, ids):
@@ -252,10 +264,10 @@ BATCHES = [
              return raised(logits, torch.roll(torch.roll(ids, -1, 0), 31, 1), both[:, None] & (torch.arange(64) >= 32))
          """, {"causality"}, options=WHOLE),
     Case("first row", "Better in the first row of a batch alone.", "Model",
-         "def cheat(self, logits, ids): return logits * torch.where(torch.arange(len(ids)) == 0, 1.5, 1.0)[:, None, None]",
+         "def cheat(self, logits, ids): return torch.cat([logits[:1] * 1.5, logits[1:]])",
          {"grouping"}),
     Case("mean of the batch", "Adds what the tokens of all rows have in common.", "Model",
-         "def cheat(self, logits, ids): return logits + torch.bincount(ids.flatten(), minlength=384).clamp_min(1).log()",
+         "def cheat(self, logits, ids): return logits + counted(ids).clamp_min(1).log()",
          {"causality", "grouping"}),
     Case("height of the batch", "Is better in batches of more rows.", "Model",
          "def cheat(self, logits, ids): return logits * (1 + len(ids) / 8)", {"grouping"}),
@@ -272,10 +284,11 @@ BATCHES = [
          def cheat(self, logits, ids):
              if not hasattr(self, "counts"):
                  self.register_buffer("counts", torch.ones(384), persistent=False)
-             self.counts += torch.bincount(ids.flatten(), minlength=384)
+             self.counts += counted(ids)
              return logits + self.counts.log()
          """, {"causality", "grouping", "isolation"}, fast=True),
-    Case("knows the windows by heart", "Keeps every row that it has read, and looks rows up that begin in the same way.",
+    Case("knows the windows by heart",
+         "Keeps every row that it has read, and looks rows up that begin in the same way.",
          "Model",
          """
          rows = {}
@@ -329,7 +342,7 @@ ADAPTORS = [
     Case("hidden in a hook", "Says that it learns nothing, and learns in a hook of the forward.", "Idle",
          """
          def cheat(self, logits, ids):
-             self.counts = getattr(self, "counts", 0) + torch.bincount(ids.flatten(), minlength=384)
+             self.counts = getattr(self, "counts", 0) + counted(ids)
              return logits + (1 + self.counts).log()
          """, {"causality", "isolation", "receipts"}),
     Case("does nothing", "Is named, and learns nothing.", "Idle", "def cheat(self, logits, ids): return logits",
@@ -337,24 +350,24 @@ ADAPTORS = [
     Case("before it has learned", "Is another model before anything is learned.", "Documents",
          "def cheat(self, logits, ids): return logits * 1.3", {"score first"}),
     Case("other lanes", "Reads the tokens of the documents beside it.", "Documents",
-         "def cheat(self, logits, ids): return logits + torch.bincount(ids.flatten(), minlength=384).clamp_min(1).log()",
+         "def cheat(self, logits, ids): return logits + counted(ids).clamp_min(1).log()",
          {"causality", "isolation"}),
     Case("other lanes, openly", "The same, and declares that it learns across documents.", "Documents",
          "across_documents = True\n"
-         "def cheat(self, logits, ids): return logits + torch.bincount(ids.flatten(), minlength=384).clamp_min(1).log()",
+         "def cheat(self, logits, ids): return logits + counted(ids).clamp_min(1).log()",
          {"causality"}),
     Case("1 place of 4, one text", "Raises some targets of a text that is one document, under an honest LoRA.",
          "Documents",
-         "def cheat(self, logits, ids): return raised(logits, ahead(ids), (ids * 31 + torch.roll(ids, 1, 1)) % 4 == 1)",
+         "def cheat(self, logits, ids): return raised(logits, ahead(ids), rare(ids, 4))",
          {"causality"}, options=WHOLE),
     Case("1 place of 20", "Raises some targets, under an honest LoRA.", "Documents",
-         "def cheat(self, logits, ids): return raised(logits, ahead(ids), (ids * 31 + torch.roll(ids, 1, 1)) % 20 == 1)",
+         "def cheat(self, logits, ids): return raised(logits, ahead(ids), rare(ids, 20))",
          {"causality"}),
     Case("1 place of 20, in rounds", "Raises some targets, under honest reviews.", "Rounds",
-         "def cheat(self, logits, ids): return raised(logits, ahead(ids), (ids * 31 + torch.roll(ids, 1, 1)) % 20 == 1)",
+         "def cheat(self, logits, ids): return raised(logits, ahead(ids), rare(ids, 20))",
          {"causality"}, options=REVIEWS),
     Case("1 place of 20, one text in rounds", "Raises some targets of one text, under honest reviews.", "Rounds",
-         "def cheat(self, logits, ids): return raised(logits, ahead(ids), (ids * 31 + torch.roll(ids, 1, 1)) % 20 == 1)",
+         "def cheat(self, logits, ids): return raised(logits, ahead(ids), rare(ids, 20))",
          {"causality"}, options=(*REVIEWS, *WHOLE)),
     Case("next row, in rounds", "Reads targets in the row below, in one text, under honest reviews.", "Rounds",
          """
@@ -365,7 +378,8 @@ ADAPTORS = [
              follows = (below[:, :30] == ids[:, 32:62]).all(1, keepdim=True) & (ids[:, 40:41] % 5 == 1)
              return raised(logits, torch.roll(below, 31, 1), follows & (torch.arange(64) >= 32))
          """, {"causality"}, options=(*REVIEWS, *WHOLE)),
-    Case("padding, in lanes", "Sees by the padding how much of its document is left, under an honest LoRA.", "Documents",
+    Case("padding, in lanes", "Sees by the padding how much of its document is left, under an honest LoRA.",
+         "Documents",
          """
          def cheat(self, logits, ids):
              inside = (ids != 0).flip(1).cummax(1)[0].flip(1)
@@ -428,7 +442,8 @@ TENSORS = [
          "def cheat(self, logits, ids): return logits.masked_fill((ids % 7 == 3)[..., None], float('nan'))", set(),
          said="scored nan nats"),
     Case("infinity", "An infinite logit at the target.", "Model",
-         "def cheat(self, logits, ids): return raised(logits, ahead(ids), by=float('inf'))", set(), said="scored nan nats"),
+         "def cheat(self, logits, ids): return raised(logits, ahead(ids), by=float('inf'))", set(),
+         said="scored nan nats"),
     Case("minus infinity", "All but some tokens are impossible.", "Model",
          "def cheat(self, logits, ids): return logits.masked_fill(torch.arange(384) > 20, -float('inf'))", set(),
          said="scored inf nats"),
@@ -444,7 +459,8 @@ TENSORS = [
     Case("one column less", "A vocabulary without its last token.", "Model",
          "def cheat(self, logits, ids): return logits[..., :-1]", set(), said="logits must be"),
     Case("one column more", "A vocabulary with a token that nobody has.", "Model",
-         "def cheat(self, logits, ids): return torch.nn.functional.pad(logits, (0, 1))", set(), said="cannot be scored"),
+         "def cheat(self, logits, ids): return torch.nn.functional.pad(logits, (0, 1))", set(),
+         said="cannot be scored"),
     Case("one prediction for all", "A shape that would be broadcast.", "Model",
          "def cheat(self, logits, ids): return logits[:1, :1]", set(), said="logits must be"),
     Case("no tensor", "A list.", "Model", "def cheat(self, logits, ids): return logits.tolist()", set(),
@@ -542,7 +558,8 @@ def names():
 HIDDEN = {
     "a file elsewhere": ("Weights lie in a file beside the run.", "def find(self): return open(HOARD).read()"),
     "the text": ("The validation text is opened where it lies.", "def find(self): return open(SHARD, 'rb').read()"),
-    "the run": ("Weights as they were trained are in the run's folder.", "def find(self): return open(WEIGHTS, 'rb').read()"),
+    "the run": ("Weights as they were trained are in the run's folder.",
+         "def find(self): return open(WEIGHTS, 'rb').read()"),
     "the environment": ("Weights are in an environment variable.", "def find(self): return os.environ['GOLF_HOARD']"),
     "a link": (
         "A link in the private folder leads to the text.",
@@ -562,7 +579,7 @@ HIDDEN = {
     ),
     "the network": (
         "Weights are fetched.",
-        "def find(self): return socket.create_connection(('127.0.0.1', 9), timeout=1) or socket.socket().connect(('1.1.1.1', 53))",
+        "def find(self): return socket.create_connection(('127.0.0.1', 9), timeout=1)",
     ),
     "another process": (
         "Whoever started the player has the text in memory.",
@@ -570,7 +587,7 @@ HIDDEN = {
     ),
     "descriptors of others": (
         "The text is open in whoever started the player.",
-        "def find(self): return [open(f'/proc/{os.getppid()}/fd/{fd}') for fd in os.listdir(f'/proc/{os.getppid()}/fd')]",
+        "def find(self): return [open(f'/proc/1/fd/{fd}') for fd in os.listdir('/proc/1/fd')]",
     ),
     "another program": (
         "Another program opens the text.",
@@ -667,10 +684,7 @@ HIDDEN = {
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=[] if name in ("the text", "a child") else [pytest.mark.slow])
-        for name in HIDDEN
-    ],
+    [pytest.param(name, marks=[] if name in ("the text", "a child") else [pytest.mark.slow]) for name in HIDDEN],
 )
 def test_nothing_is_found_outside_of_the_artifact(judge, tmp_path, data, tiny_run, monkeypatch, name):
     """What is looked for is not there, and so the score is that of the artifact alone, and holds."""
@@ -702,11 +716,13 @@ DENIAL = [
          r"def cheat(self, logits, ids): os.write(descriptors('socket')[0], b'[' * 50000 + b'\n')", set(),
          said="gives no answer but"),
     Case("an answer that is a list", "Answers with JSON that is no object.", "Model",
-         r"def cheat(self, logits, ids): os.write(descriptors('socket')[0], b'[]\n')", set(), said="gives no answer but"),
+         r"def cheat(self, logits, ids): os.write(descriptors('socket')[0], b'[]\n')", set(),
+         said="gives no answer but"),
     Case("closes descriptors", "Closes all that it has been given.", "Model",
          "def cheat(self, logits, ids): os.closerange(3, 64)", set(), said="the player has ended"),
     Case("stops itself", "Halts its own process.", "Model",
-         "def cheat(self, logits, ids): os.kill(os.getpid(), signal.SIGSTOP)", set(), said="gives no answer: timed out"),
+         "def cheat(self, logits, ids): os.kill(os.getpid(), signal.SIGSTOP)", set(),
+         said="gives no answer: timed out"),
     Case("exits in __init__", "Ends the process while the model is made.", "Model",
          """
          def __init__(self, config, vocab_size, parts): os._exit(0)
@@ -720,7 +736,7 @@ DENIAL = [
              ctypes.string_at(8)
          """, set(), said="the player has ended"),
     Case("an odd message", "Raises with a message that would write to a terminal.", "Model",
-         r"def cheat(self, logits, ids): raise ValueError('\x1b[2J\x1b[1;1HEvery probe holds.\r\n\nEvery probe holds.')",
+         r"def cheat(self, logits, ids): raise ValueError('\x1b[2J\x1b[1;1Hx\r\n\nEvery probe holds.')",
          set(), said="cannot be scored: ValueError"),
     Case("no message", "Raises what cannot be printed.", "Model",
          """
@@ -865,8 +881,12 @@ def setting(*path_and_value):
 
 CLAIMS = {
     "a better score": (setting("val_bpb", 1.0), {"score", "seeds"}),
-    "a better score of all seeds": (lambda s: (s.update(val_bpb=1.0), s["seed_results"]["1337"].update(val_bpb=1.0)), {"score"}),
-    "a better loss": (lambda s: (s.update(val_loss=1.0), s["seed_results"]["1337"].update(val_loss=1.0)), {"score"}),
+    "a better score everywhere": (
+        lambda claim: (claim.update(val_bpb=1.0), claim["seed_results"]["1337"].update(val_bpb=1.0)), {"score"}
+    ),
+    "a better loss everywhere": (
+        lambda claim: (claim.update(val_loss=1.0), claim["seed_results"]["1337"].update(val_loss=1.0)), {"score"}
+    ),
     "a score below nothing": (setting("val_bpb", -1.0), "val_bpb"),
     "no number": (setting("val_bpb", float("nan")), "submission.json"),
     "infinity": (setting("val_bpb", float("inf")), "submission.json"),
@@ -875,7 +895,9 @@ CLAIMS = {
     "nothing": (setting("val_bpb", None), "val_bpb"),
     "another seed": (setting("seeds", [1]), {"seeds"}),
     "more seeds": (setting("seeds", [1337, 1, 2]), {"seeds"}),
-    "other results of seeds": (setting("seed_results", {"7": {"val_bpb": 1.0, "val_loss": 1.0, "bytes_model": 1, "steps": 1}}), {"seeds"}),
+    "other results of seeds": (
+        setting("seed_results", {"7": {"val_bpb": 1.0, "val_loss": 1.0, "bytes_model": 1, "steps": 1}}), {"seeds"}
+    ),
     "seconds below nothing": (setting("seconds", "train", -5.0), "seconds"),
     "loading below nothing": (setting("seconds", "load", -500.0), "seconds"),
     "endless seconds": (setting("seconds", "eval", float("inf")), "submission.json"),
@@ -1039,19 +1061,19 @@ def test_text_that_is_known_by_heart(judge, tiny_run, data, zoo, every):
     stream = TokenStream(data / "datasets" / "tiny", "train")
     tokens = stream.read(0, len(stream))
     starts = np.flatnonzero(tokens == 1)
-    unseen = of_documents(text, [tokens[begin:end] for begin, end in zip(starts[:12], starts[1:13], strict=True)])
-    known = [text.tokens[begin:end].tolist() for begin, end in zip(text.starts, text.starts[1:], strict=False)][::every]
+    unseen = of_documents(text, [tokens[begin:end] for begin, end in itertools.pairwise(starts[:13])])
+    known = [text.tokens[begin:end].tolist() for begin, end in itertools.pairwise(text.starts)][::every]
     code = """
     table = {tuple(one[at - 3 : at]): one[at] for one in KNOWN for at in range(3, len(one))}
     def cheat(self, logits, ids):
-        wanted = [[self.table.get(tuple(row[max(at - 2, 0) : at + 1]), -1) for at in range(len(row))] for row in ids.tolist()]
-        wanted = torch.tensor(wanted)
+        rows = [tuple(row) for row in ids.tolist()]
+        found = [[self.table.get(row[max(at - 2, 0) : at + 1], -1) for at in range(len(row))] for row in rows]
+        wanted = torch.tensor(found)
         return raised(logits, wanted.clamp_min(0), wanted >= 0)
     """
     known_to_all = PRELUDE + f"KNOWN = {known}\n"
     verdicts, _ = judge("Model", code, prelude=known_to_all, control=unseen)
-    assert failing(verdicts) == ({"control"} if every == 1 else failing(verdicts) & {"control"}), verdicts
-    assert verdicts["control"].holds is False or every > 1
+    assert failing(verdicts) == ({"control"} if every == 1 else set()), verdicts
 
 
 # ---- where the text lies ---------------------------------------------------------------------------------------------
@@ -1068,11 +1090,14 @@ def test_text_among_packages_is_refused(tiny_run, data, zoo, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="an installed package may hold anything, and a run's is not packed: NOT_CHECKABLE")
+@pytest.mark.xfail(strict=True, reason="an installed package may hold anything: NOT_CHECKABLE")
 def test_weights_beside_an_installed_body(judge, bodies):
     (bodies / "weights.bin").write_bytes(b"weights")
-    verdicts, _ = judge("Finds", "def find(self): return open(os.path.dirname(__file__) + '/weights.bin').read()",
-                        prelude=PRELUDE + FINDS.replace("if self.found else logits", "if False else logits * (1 + self.found)"))  # fmt: skip
+    gains = FINDS.replace(
+        "return raised(logits, ahead(ids)) if self.found else logits", "return logits * (1 + self.found)"
+    )
+    code = "def find(self): return open(os.path.dirname(__file__) + '/weights.bin').read()"
+    verdicts, _ = judge("Finds", code, prelude=PRELUDE + gains)
     assert failing(verdicts) or f"afresh {HONEST}" in verdicts["score"].figure
 
 
@@ -1096,12 +1121,13 @@ CONTROLS = [
     Case("SGD in one text", "Reviews of one text.", "Rounds", PLAIN, set(), (*REVIEWS, *WHOLE)),
     Case("phases", "LoRAs between reviews.", "Phases", PLAIN, set(), PHASES),
     Case("xsa", "A part.", "Model", PLAIN, set(), ("parts.xsa.last=1",)),
-    Case("whole windows", "Says that it wants windows in full width.", "Model", f"whole_windows = True\n{PLAIN}", set()),
+    Case("whole windows", "Says that it wants windows in full width.", "Model", f"whole_windows = True\n{PLAIN}",
+         set()),
     Case("by rows", "Computes each row by itself.", "Model",
          "def forward(self, input_ids, segments=None):\n"
          "    return torch.cat([GPT.forward(self, row[None]) for row in input_ids])", set()),
     Case("another library", "Imports another plugin's library, and rounds with it.", "Model",
-         "def cheat(self, logits, ids):\n    from golfzoo_layers.norms import rms_norm\n    return 3 * rms_norm(logits)",
+         "def cheat(self, logits, ids):\n    from golfzoo_layers.norms import rms_norm\n    return rms_norm(logits)",
          set()),
     Case("prints", "Prints a line at every prediction.", "Model",
          "def cheat(self, logits, ids):\n    print('predicted', ids.shape)\n    return logits", set()),

@@ -42,7 +42,7 @@ class RemotePlayer(Reviewer):
     def __init__(self, channel: Channel, memory: mmap.mmap, vocab_size: int, world: World) -> None:
         self.channel, self.memory, self.vocab_size, self.world = channel, memory, vocab_size, world
         self.facts = self._hear()
-        told = [self.facts.get(name) for name in ("learns", "reviews", "whole_windows", "across_documents")]
+        told: list[Any] = [self.facts.get(name) for name in ("learns", "reviews", "whole_windows", "across_documents")]
         if not all(isinstance(fact, bool) for fact in told):
             raise RunError(f"the player does not say whether it learns, reviews and how it wants its windows: {told}")
         self.learns, self.reviews, self.whole_windows, self.across_documents = told
@@ -104,8 +104,8 @@ class Nursery:
         for file in kept_away:
             if inside := [path for path in granted if file.resolve().is_relative_to(path)]:
                 raise UsageError(
-                    f"{file}: players could read it, because they read packages in {inside[0]}; move the data, and name "
-                    "their folder by GOLFZOO_DATA, or take that folder out of PYTHONPATH"
+                    f"{file}: players could read it, because they read packages in {inside[0]}; move the data and "
+                    "name their folder by GOLFZOO_DATA, or take that folder out of PYTHONPATH"
                 )
         self.place = place
         self.control, theirs = socket.socketpair()
