@@ -49,6 +49,8 @@ _LONGEST_TRACEBACK = 20_000
 def main(control: socket.socket) -> None:
     """Serve until the referee is gone. It names a folder, and sends two descriptors with it; when it has finished with
     that player it says so, and hears when nothing is left of it."""
+    if sys.platform == "linux":  # what a player leaves behind comes here
+        launcher.call("prctl", launcher.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     told = json.loads(control.recv(_LONGEST_MESSAGE))
     sys.path[:], granted = told["path"], told["granted"]
     control.sendall(json.dumps(trial(granted)).encode())
@@ -102,10 +104,10 @@ def trial(granted: list[str]) -> str:
 
 
 def end(player: int) -> None:
-    """Kill a player and what it has started."""
+    """Kill a player and all that it has started, in sessions of their own too: the next one meets nobody."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(player, signal.SIGKILL)
-    os.waitpid(player, 0)
+    launcher.kill_all()
 
 
 def play(place: Path, descriptor: int, memory: int) -> None:

@@ -2,7 +2,7 @@
 the adaptor included."""
 
 import hashlib
-import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from golfzoo.engine.evaluate import gather, plan_windows
 from golfzoo.engine.ledger import Score
 from golfzoo.engine.model import hash_state, nats, relative_error
 from golfzoo.running.weights import read_weights
+from golfzoo.verify.doubts import STRANGERS, Deaf, Doubts
+from golfzoo.verify.remote import RemotePlayer
 from golfzoo.verify.scene import OrderedLedger, Scene, of_documents, other_tokens, sample
 from golfzoo.verify.verdict import Verdict
 
@@ -64,7 +66,7 @@ def check_grouping(scene: Scene) -> Verdict:
     other = size // 2 + 1 if size > 1 else 2
     order = np.arange(len(text.starts) - 1)
     if scene.plan.eval.isolate_documents and not scene.across_documents:
-        order = scene.rng(1).permutation(order)
+        order[:-1] = scene.rng(1).permutation(order[:-1])  # the last has a last target that is no start of another
     again = scene.play(_reordered(text, order), batch_sequences=other)
     before = scene.plain[0].nats
     moved = before[np.concatenate([np.arange(text.starts[one], text.starts[one + 1]) for one in order])]
@@ -77,22 +79,23 @@ def check_grouping(scene: Scene) -> Verdict:
 
 
 def _reordered(text: ValidationText, order: np.ndarray) -> ValidationText:
-    """The text with its documents in another order."""
-    if (order == np.arange(len(order))).all():
-        return text
-    return of_documents(text, [text.tokens[text.starts[one] : text.starts[one + 1]] for one in order])
+    """The text with its documents in another order, before the token that ends it."""
+    documents = [text.tokens[text.starts[one] : text.starts[one + 1]] for one in order]
+    return of_documents(text, documents, text.tokens[-1])
 
 
 def check_causality(scene: Scene) -> Verdict:
     """Change what comes later, everywhere in the text; nothing earlier may move. Where nothing is learned from a window
     the cut is in every window; else in every document, or where an adaptor learns across them in the order of
-    scoring."""
+    scoring, and of windows it is asked beforehand what it would say if they went on otherwise."""
     text, (plain, when) = scene.probed, scene.plain
     if not scene.learns and not scene.reviews:
         worst, compared = _change_windows(scene, text, plain.nats)
     else:
         cut = _cut_between_lessons if scene.across_documents else _cut_anywhere
-        worst, compared = _change_what_follows(scene, text, plain.nats, [cut(scene, text, when, 2)])
+        doubts = Doubts(scene.plan.eval, text, scene.rng(8))
+        worst, compared = _change_what_follows(scene, text, plain.nats, [cut(scene, text, when, 2)], doubts.of)
+        worst, compared = max(worst, doubts.worst), compared + doubts.compared
         if scene.across_documents:  # in few lanes, so that there are groups that follow one another
             ledger = OrderedLedger(scene.small)
             small = scene.play_small(scene.small, ledger=ledger).nats
@@ -105,7 +108,8 @@ def check_causality(scene: Scene) -> Verdict:
 
 
 def _change_windows(scene: Scene, text: ValidationText, plain: np.ndarray) -> tuple[float, int]:
-    """Of every window, the part right of some position among those that it scores is changed."""
+    """Of every window, the part right of some position among those that it scores is changed; of half of them all is,
+    because what one holds another may have told: the row below, or a window that was read before."""
     windowing, vocab_size, rng = scene.plan.eval, text.tokenizer.vocab_size, scene.rng(2)
     worst, compared = 0.0, 0
     scene.say(f"changing the end of every window of {text.num_targets:,} targets")
@@ -116,6 +120,7 @@ def _change_windows(scene: Scene, text: ValidationText, plain: np.ndarray) -> tu
             for windows in group:
                 inputs, targets, scored = gather(text.tokens, text.tokens, windows, width_step, windowing.context)
                 cuts, columns = rng.integers(windows.seen, windows.length), np.arange(inputs.shape[1])
+                cuts[rng.random(len(cuts)) < STRANGERS] = -1
                 later = columns > cuts[:, None]
                 changed = other_tokens(inputs.numpy(), later, vocab_size, rng)
                 with torch.no_grad():
@@ -128,7 +133,11 @@ def _change_windows(scene: Scene, text: ValidationText, plain: np.ndarray) -> tu
 
 
 def _change_what_follows(
-    scene: Scene, text: ValidationText, plain: np.ndarray, cuts: list[np.ndarray]
+    scene: Scene,
+    text: ValidationText,
+    plain: np.ndarray,
+    cuts: list[np.ndarray],
+    through: Callable[[RemotePlayer], Any] = lambda player: player,
 ) -> tuple[float, int]:
     """Each cut tells which targets are kept, (num_targets,) bool. Of what the player reads the token from which one of
     the others is predicted is changed, and so is the kept target before it: by how much do the kept ones move, and how
@@ -136,16 +145,17 @@ def _change_what_follows(
     worst, compared = 0.0, 0
     play = scene.play_small if text is scene.small else scene.play
     for number, kept in enumerate(cuts):
-        changed = play(text, shown=scene.change(text, np.append(~kept, True), number).tokens).nats
+        changed = play(text, shown=scene.change(text, np.append(~kept, True), number).tokens, through=through).nats
         worst = max(worst, float(np.abs(changed - plain)[kept].max(initial=0.0)))
         compared += int(kept.sum())
     return worst, compared
 
 
 def _cut_anywhere(scene: Scene, text: ValidationText, when: np.ndarray, number: int) -> np.ndarray:
-    """Up to some position of every document."""
+    """Up to some position of every document; in the second half of a text that is one, so that much is compared."""
     bounds, rng = scene.bounds(text), scene.rng(number)
-    cuts = [int(rng.integers(start, end)) for start, end in itertools.pairwise(bounds)]
+    begin = bounds[:-1] if len(bounds) > 2 else bounds[1:] // 2
+    cuts = rng.integers(begin, bounds[1:])
     return np.arange(text.num_targets) <= np.repeat(cuts, np.diff(bounds))
 
 
@@ -175,7 +185,7 @@ def check_score_first(scene: Scene) -> Verdict:
         return Verdict("score first", True, said + "; no adaptor")
     # A window at a time: with and without an adaptor, batches then have the same shapes.
     without = scene.play(scene.small, adapted=False, batch_sequences=1).nats
-    unlearned = scene.play(scene.small, deaf=True, batch_sequences=1).nats
+    unlearned = scene.play(scene.small, through=Deaf, batch_sequences=1).nats
     idle = float(np.abs(unlearned - without).max())
     figure = f"{said}; {idle:.2g} nats the largest change by an adaptor that was told nothing"
     return Verdict("score first", idle <= scene.tolerance, figure)

@@ -48,7 +48,8 @@ def verify(
     if quick:
         notes.append("quick: grouping, causality and isolation were probed on a sample of the text")
     data, _ = data_paths(namespace(subject.tables["data"]))
-    hashes = [file_sha256(path) for path in find_shards(data, "val")]
+    shards = find_shards(data, "val")
+    hashes = [file_sha256(path) for path in shards]
     verdicts = [
         check_size(subject, challenge), check_clocks(subject, challenge), check_seeds(subject), check_code(subject),
     ]  # fmt: skip
@@ -57,7 +58,7 @@ def verify(
     with (
         join(subject.tables["train"]["precision"]) as world,
         tempfile.TemporaryDirectory(prefix="golfzoo-", ignore_cleanup_errors=True) as place,
-        contextlib.closing(Nursery(Path(place), code_folders(subject))) as nursery,
+        contextlib.closing(Nursery(Path(place), code_folders(subject), kept_away=shards)) as nursery,
     ):
         text, control = open_texts(subject, zoo)
         verdicts.append(check_text(challenge, text, hashes))

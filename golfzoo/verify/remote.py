@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import mmap
 import os
 import socket
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from subprocess import TimeoutExpired
 from typing import Any
 
 import numpy as np
@@ -19,11 +21,12 @@ from torch import Tensor
 from golfzoo.engine.distributed import World
 from golfzoo.engine.errors import RunError
 from golfzoo.engine.rounds import Reviewer
+from golfzoo.errors import UsageError
 from golfzoo.verify.channel import Channel, ChannelError
 from golfzoo.verify.sandbox import confined, grants
 from golfzoo.verify.usage import Limits
 
-_START_SECONDS = 120.0
+_START_SECONDS, _END_SECONDS = 120.0, 2.0
 _LONGEST_MESSAGE = 65536
 _PATIENCE = 24 * 3600.0
 
@@ -40,9 +43,10 @@ class RemotePlayer(Reviewer):
     def __init__(self, channel: Channel, memory: mmap.mmap, vocab_size: int, world: World) -> None:
         self.channel, self.memory, self.vocab_size, self.world = channel, memory, vocab_size, world
         self.facts = self._hear()
-        self.learns, self.reviews, self.whole_windows, self.across_documents = (
-            self.facts.get(name) is True for name in ("learns", "reviews", "whole_windows", "across_documents")
-        )
+        told: list[Any] = [self.facts.get(name) for name in ("learns", "reviews", "whole_windows", "across_documents")]
+        if not all(isinstance(fact, bool) for fact in told):
+            raise RunError(f"the player does not say whether it learns, reviews and how it wants its windows: {told}")
+        self.learns, self.reviews, self.whole_windows, self.across_documents = told
 
     @contextmanager
     def playing(self, lanes: int) -> Iterator[None]:
@@ -93,19 +97,27 @@ class Nursery:
     """The process that players are forked from, one after another, in a sandbox; `place` is where their folders are to
     be, and all that they may write."""
 
-    def __init__(self, place: Path, readable: Iterable[Path] = ()) -> None:
-        """`readable`: folders beside those of sys.path, as of packages that are installed to be edited."""
+    def __init__(self, place: Path, readable: Iterable[Path] = (), kept_away: Iterable[Path] = ()) -> None:
+        """`readable`: folders beside those of sys.path, as of packages that are installed to be edited. `kept_away`:
+        files that must not lie in any of them: UsageError."""
+        packages = [*(Path(path) for path in sys.path if path and Path(path).is_dir()), *readable]
+        granted = grants(packages)
+        for file in kept_away:
+            if inside := [path for path in granted if file.resolve().is_relative_to(path)]:
+                raise UsageError(
+                    f"{file}: players could read it, because they read packages in {inside[0]}; move the data and "
+                    "name their folder by GOLFZOO_DATA, or take that folder out of PYTHONPATH"
+                )
         self.place = place
         self.control, theirs = socket.socketpair()
         self.control.settimeout(_START_SECONDS)
         command = [sys.executable, "-m", "golfzoo.verify.player_main", str(theirs.fileno())]
-        packages = [*(Path(path) for path in sys.path if path and Path(path).is_dir()), *readable]
         self.process = confined(
             command, readable=packages, writable=place, limits=limits(), pass_fds=(theirs.fileno(),)
         )
         theirs.close()
         try:
-            self.control.sendall(json.dumps({"path": sys.path, "granted": grants(packages)}).encode())
+            self.control.sendall(json.dumps({"path": sys.path, "granted": granted}).encode())
             self.apart = json.loads(self.control.recv(_LONGEST_MESSAGE))
         except (OSError, ValueError):
             self.process.kill()
@@ -123,9 +135,11 @@ class Nursery:
         """One that is made from what lies in `place`; `room` is for how many bytes of logits there must be memory,
         `seconds` how long it may take for an answer."""
         ours, theirs = socket.socketpair()
-        memory = os.memfd_create("golfzoo-logits")
+        memory = os.memfd_create("golfzoo-logits", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(memory, room)
-        with theirs:
+        # It stays as large: who reads beyond the end of what another has cut is killed.
+        fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+        with theirs, self._answering():
             socket.send_fds(self.control, [os.fsencode(place)], [theirs.fileno(), memory])
         channel = Channel(ours, seconds)
         try:
@@ -133,8 +147,19 @@ class Nursery:
         finally:
             channel.close()
             os.close(memory)
-            self.control.sendall(b".")
-            self.control.recv(1)
+            with self._answering():
+                self.control.sendall(b".")
+                self.control.recv(1)
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """A player may have killed or halted what it was forked from."""
+        try:
+            yield
+        except OSError as error:
+            with suppress(TimeoutExpired):
+                self.process.wait(_END_SECONDS)
+            raise RunError(f"no more players: {self.process.ended or error}") from None
 
     def close(self) -> None:
         self.control.close()

@@ -150,19 +150,18 @@ class Scene:
         text: ValidationText,
         *,
         adapted: bool = True,
-        deaf: bool = False,
         examined: bool = False,
         ledger: Ledger | None = None,
         shown: np.ndarray | None = None,
+        through: Callable[[RemotePlayer], Any] = lambda player: player,
         **changes: Any,
     ) -> Score:
-        """Score a text as the record says; `changes` are to its [eval] table. `deaf`: the player is told no target.
-        `shown` are the tokens that it reads in place of the text's."""
+        """Score a text as the record says; `changes` are to its [eval] table. `shown` are the tokens that the player
+        reads in place of the text's; `through` puts something between it and the play (doubts.py)."""
         windowing = SimpleNamespace(**{**vars(self.plan.eval), **changes})
         self.say(f"scoring {text.num_targets:,} targets")
         with self.player(windowing, adapted, examined) as player:
-            seen: Any = Deaf(player) if deaf else player
-            return play(seen, text, windowing, self.world, self.plan.train.seed, ledger=ledger, shown=shown)
+            return play(through(player), text, windowing, self.world, self.plan.train.seed, ledger=ledger, shown=shown)
 
     def play_small(self, text: ValidationText, **changes: Any) -> Score:
         """Score a text of the small one's shape, in several groups of documents where one learns from another."""
@@ -192,24 +191,9 @@ class Scene:
 
     def change(self, text: ValidationText, where: np.ndarray, number: int) -> ValidationText:
         """The same text with other tokens at some positions (bool, one for each token). Documents stay as long."""
-        changed = other_tokens(text.tokens.astype(np.int64), where, text.tokenizer.vocab_size, self.rng(number))
+        tokens, where = text.tokens.astype(np.int64), where & (text.tokens != BOS)
+        changed = other_tokens(tokens, where, text.tokenizer.vocab_size, self.rng(number))
         return ValidationText(changed.astype(text.tokens.dtype), text.tokenizer)
-
-
-class Deaf:
-    """A player that is told no target, and so can learn nothing."""
-
-    def __init__(self, player: RemotePlayer) -> None:
-        self.player = player
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.player, name)
-
-    def reveal(self, *given: Any) -> None:
-        pass
-
-    def review(self, *given: Any) -> None:
-        pass
 
 
 class OrderedLedger(Ledger):
@@ -226,10 +210,10 @@ class OrderedLedger(Ledger):
 
 
 def other_tokens(tokens: np.ndarray, where: np.ndarray, vocab_size: int, rng: np.random.Generator) -> np.ndarray:
-    """Other tokens at some places, but where documents start; none that starts one."""
+    """Other tokens at some places, none that starts a document."""
     others = (tokens + rng.integers(1, vocab_size, tokens.shape)) % vocab_size
     others[others == BOS] = (BOS + 1) % vocab_size
-    return np.where(where & (tokens != BOS), others, tokens)
+    return np.where(where, others, tokens)
 
 
 def sample(text: ValidationText, rng: np.random.Generator) -> ValidationText:
@@ -240,8 +224,9 @@ def sample(text: ValidationText, rng: np.random.Generator) -> ValidationText:
     return of_documents(text, [text.tokens[text.starts[one] : text.starts[one + 1]] for one in keep])
 
 
-def of_documents(text: ValidationText, documents: list[np.ndarray]) -> ValidationText:
-    return ValidationText(np.append(np.concatenate(documents), np.array(BOS, text.tokens.dtype)), text.tokenizer)
+def of_documents(text: ValidationText, documents: list[np.ndarray], end: int = BOS) -> ValidationText:
+    """A text of these documents' tokens; `end` is the target of the last."""
+    return ValidationText(np.append(np.concatenate(documents), np.array(end, text.tokens.dtype)), text.tokenizer)
 
 
 def cut(text: ValidationText, windowing: Windowing, player: RemotePlayer) -> ValidationText:
