@@ -25,8 +25,8 @@ MEANINGS = {
 """Every probe, in the order in which they are shown."""
 
 NOT_CHECKABLE = (
-    "seeds that were chosen by their scores; seconds, steps and receipts that were edited before packing; what else was "
-    "trained on; text learned by heart where no control text is here; what an installed package holds; ends of "
+    "seeds that were chosen by their scores; seconds, steps and receipts that were edited before packing; what else "
+    "was trained on; text learned by heart where no control text is here; what an installed package holds; ends of "
     "documents foretold from their lengths"
 )
 
