@@ -26,8 +26,8 @@ MEANINGS = {
 
 NOT_CHECKABLE = (
     "seeds that were chosen by their scores, seconds, steps and receipts that were edited before packing, what else "
-    "was trained on, validation text learned by heart where no control text is here, what an installed package holds, and "
-    "ends of documents foretold from their lengths"
+    "was trained on, validation text learned by heart where no control text is here, what an installed package "
+    "holds, and ends of documents foretold from their lengths"
 )
 
 
