@@ -7,6 +7,7 @@ import itertools
 import json
 import shutil
 import textwrap
+from functools import partial
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -1170,3 +1171,18 @@ def test_another_model_holds_packed_and_unpacked(tiny_run, data_root, tmp_path):
     for folder in (out, shipped):
         done = call(data_root, "verify", folder, "--json")
         assert done.exit_code == 0, done.stdout
+
+
+@pytest.mark.slow
+def test_an_honest_one_holds_where_players_cannot_be_killed(judge, tmp_path, monkeypatch):
+    """Without a pid namespace of its own a sandbox refuses all signals: players then end by themselves."""
+    from golfzoo.verify import remote
+
+    without = partial(remote.confined, without=("pid namespace", "landlock scopes"))
+    monkeypatch.setattr(remote, "confined", without)
+    (tmp_path / "own").mkdir()
+    with contextlib.closing(remote.Nursery(tmp_path / "own", [REPOSITORY / "plugins"])) as nursery:
+        verdicts, _ = judge("Model", PLAIN, nursery=nursery)
+        assert any(layer.startswith("pid namespace") for layer in nursery.missing)
+    assert len(verdicts) == 12
+    assert failing(verdicts) == set()
