@@ -7,6 +7,7 @@ import itertools
 import json
 import shutil
 import textwrap
+from functools import partial
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -910,6 +911,7 @@ CLAIMS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CLAIMS)
 def test_claims_that_are_not_so(claimed, name):
     """Every checksum is right: it is easy to make one."""
@@ -931,6 +933,7 @@ UNSEEN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", UNSEEN)
 @pytest.mark.xfail(strict=True, reason="nothing of it can be seen in an artifact: NOT_CHECKABLE")
 def test_claims_that_nobody_can_see(claimed, name):
@@ -963,13 +966,16 @@ LIMITS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", LIMITS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "bytes without limit" else [pytest.mark.slow]) for name in LIMITS]
+)
 def test_limits_of_its_own(claimed, name):
     """A record may set itself any limit; ranked, it has the challenge's."""
     tables, change, rules, expected = LIMITS[name]
     assert claimed(change, tables, limits(**rules)) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["../tiny", "/etc", "..", "tiny/../tiny", "tiny\0"])
 def test_a_dataset_lies_nowhere_else(claimed, name):
     """As beside the submission, where a text of its own would be."""
@@ -979,6 +985,7 @@ def test_a_dataset_lies_nowhere_else(claimed, name):
         claimed(lambda claim: None, setting("data", "dataset", name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("known", "holds"),
     [
@@ -1017,6 +1024,7 @@ def plugin_shadowed(files):
     files["json.py"] = b"x = 1"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -1033,6 +1041,7 @@ def test_code_that_is_another(packed, tmp_path, zoo, change, said):
     assert said in verdict.figure
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extra", [b"import os\n", b"# a comment\n"])
 @pytest.mark.parametrize("at_the_end", [True, False])
 def test_code_around_the_payload(packed, tmp_path, zoo, extra, at_the_end):
@@ -1111,13 +1120,13 @@ PHASES = (
 CONTROLS = [
     Case("flat", "Windows next to each other.", "Model", PLAIN, set(), (*WHOLE, "eval.stride=64")),
     Case("strided", "Windows that overlap, in one text.", "Model", PLAIN, set(), WHOLE),
-    Case("strided documents", "Windows that overlap, in documents.", "Model", PLAIN, set()),
+    Case("strided documents", "Windows that overlap, in documents.", "Model", PLAIN, set(), fast=True),
     Case("one window at a time", "Batches of one.", "Model", PLAIN, set(), ("eval.batch_sequences=1",)),
     Case("long windows", "Documents in one window.", "Model", PLAIN, set(), LONG),
-    Case("LoRA", "The record's own.", "Documents", PLAIN, set(), fast=True),
+    Case("LoRA", "The record's own.", "Documents", PLAIN, set()),
     Case("LoRA, long windows", "The same in windows as long as documents.", "Documents", PLAIN, set(), LONG),
     Case("LoRA in one text", "One lane.", "Documents", PLAIN, set(), WHOLE),
-    Case("SGD across documents", "Reviews.", "Rounds", PLAIN, set(), REVIEWS, fast=True),
+    Case("SGD across documents", "Reviews.", "Rounds", PLAIN, set(), REVIEWS),
     Case("SGD in one text", "Reviews of one text.", "Rounds", PLAIN, set(), (*REVIEWS, *WHOLE)),
     Case("phases", "LoRAs between reviews.", "Phases", PLAIN, set(), PHASES),
     Case("xsa", "A part.", "Model", PLAIN, set(), ("parts.xsa.last=1",)),
@@ -1162,3 +1171,18 @@ def test_another_model_holds_packed_and_unpacked(tiny_run, data_root, tmp_path):
     for folder in (out, shipped):
         done = call(data_root, "verify", folder, "--json")
         assert done.exit_code == 0, done.stdout
+
+
+@pytest.mark.slow
+def test_an_honest_one_holds_where_players_cannot_be_killed(judge, tmp_path, monkeypatch):
+    """Without a pid namespace of its own a sandbox refuses all signals: players then end by themselves."""
+    from golfzoo.verify import remote
+
+    without = partial(remote.confined, without=("pid namespace", "landlock scopes"))
+    monkeypatch.setattr(remote, "confined", without)
+    (tmp_path / "own").mkdir()
+    with contextlib.closing(remote.Nursery(tmp_path / "own", [REPOSITORY / "plugins"])) as nursery:
+        verdicts, _ = judge("Model", PLAIN, nursery=nursery)
+        assert any(layer.startswith("pid namespace") for layer in nursery.missing)
+    assert len(verdicts) == 12
+    assert failing(verdicts) == set()

@@ -104,10 +104,14 @@ def trial(granted: list[str]) -> str:
 
 
 def end(player: int) -> None:
-    """Kill a player and all that it has started, in sessions of their own too: the next one meets nobody."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(player, signal.SIGKILL)
-    launcher.kill_all()
+    """Kill a player and all that it has started, in sessions of their own too: the next one meets nobody. Where a
+    sandbox without a pid namespace refuses signals to all in it, wait for it to end: the referee has let go of it."""
+    try:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(player, signal.SIGKILL)
+        launcher.kill_all()
+    except PermissionError:
+        os.waitpid(player, 0)
 
 
 def play(place: Path, descriptor: int, memory: int) -> None:

@@ -60,11 +60,15 @@ def verify(
         tempfile.TemporaryDirectory(prefix="golfzoo-", ignore_cleanup_errors=True) as place,
         contextlib.closing(Nursery(Path(place), code_folders(subject), kept_away=shards)) as nursery,
     ):
-        text, control = open_texts(subject, zoo)
-        verdicts.append(check_text(challenge, text, hashes))
-        exact = same_conditions(subject, device_name())
-        scene = Scene(subject, text, world, nursery, exact, seed, quick, say)
-        verdicts += play_all(scene, control, describe_dataset(data), notes)
+        try:
+            text, control = open_texts(subject, zoo)
+        except DataError as error:
+            verdicts.append(Verdict("text", False, str(error)))
+        else:
+            verdicts.append(check_text(challenge, text, hashes))
+            exact = same_conditions(subject, device_name())
+            scene = Scene(subject, text, world, nursery, exact, seed, quick, say)
+            verdicts += play_all(scene, control, describe_dataset(data), notes)
         notes += [f"sandbox: not on this system: {layer}" for layer in nursery.missing]
     order = list(MEANINGS)
     verdicts.sort(key=lambda verdict: order.index(verdict.probe))

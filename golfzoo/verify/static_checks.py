@@ -3,7 +3,7 @@
 import numpy as np
 
 from golfzoo.engine.components import namespace
-from golfzoo.engine.data import data_paths, tokenizer_bytes
+from golfzoo.engine.data import data_paths, describe_dataset, tokenizer_bytes
 from golfzoo.engine.errors import DataError
 from golfzoo.engine.shards import BOS, TokenStream
 from golfzoo.engine.size import count_bytes
@@ -12,7 +12,7 @@ from golfzoo.verify.challenge import Challenge
 from golfzoo.verify.subject import Subject, own_engine, shadowing
 from golfzoo.verify.verdict import Verdict
 
-_RUN = 24
+_RUN, _RUN_BYTES = 24, 60  # tokens, and more of them where they are short
 # Of a document's runs: a half of it that stands elsewhere is a leak, licences and headers are not.
 _LEAKED = 0.4
 _OVERRUN = 0.01
@@ -89,45 +89,48 @@ def check_leak(subject: Subject) -> Verdict:
         train = TokenStream(folder, "train")
     except DataError as error:
         return Verdict("leak", None, f"the training data are not here: {error}")
-    shares = leaked_shares(TokenStream(folder, "val"), train)
+    stated = describe_dataset(folder)
+    tokens, num_bytes = (stated.get(name, {}).get("val", 0) for name in ("tokens", "bytes"))
+    run = max(_RUN, -(-_RUN_BYTES * tokens // num_bytes)) if num_bytes else _RUN
+    shares = leaked_shares(TokenStream(folder, "val"), train, run)
     leaked, most = int((shares >= _LEAKED).sum()), float(shares.max(initial=0.0))
     figure = f"{leaked} of {len(shares):,} validation documents stand in the {len(train):,} training tokens"
-    return Verdict("leak", not leaked, f"{figure}; of one {most:.0%}, in runs of {_RUN}")
+    return Verdict("leak", not leaked, f"{figure}; of one {most:.0%}, in runs of {run}")
 
 
-def leaked_shares(val: TokenStream, train: TokenStream) -> np.ndarray:
+def leaked_shares(val: TokenStream, train: TokenStream, run: int = 24) -> np.ndarray:
     """Of each validation document, the share of its runs of tokens that are in the training text too, (documents,)."""
     tokens = val.read(0, len(val))
-    wanted = _hashes(tokens)
+    wanted = _hashes(tokens, run)
     table = np.zeros(2**_TABLE_BITS, dtype=bool)  # leaves few to be looked for
     table[wanted >> np.uint64(64 - _TABLE_BITS)] = True
     known = np.unique(wanted)
     found = np.zeros(len(known), dtype=bool)
     for begin in range(0, len(train), _CHUNK_TOKENS):
-        chunk = train.read(begin, min(_CHUNK_TOKENS + _RUN - 1, len(train) - begin))
-        hashes = _hashes(chunk)
+        chunk = train.read(begin, min(_CHUNK_TOKENS + run - 1, len(train) - begin))
+        hashes = _hashes(chunk, run)
         hashes = hashes[table[hashes >> np.uint64(64 - _TABLE_BITS)]]
         places = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
         found[places[known[places] == hashes]] = True
     inside = np.append(found[np.searchsorted(known, wanted)], np.zeros(len(tokens) - len(wanted), dtype=bool))
     starts = np.flatnonzero(tokens == BOS)
     starts = starts if len(starts) and starts[0] == 0 else np.append(0, starts)
-    runs = np.diff(np.append(starts, len(tokens))) - _RUN  # that lie in a document, and do not start with its BOS
+    runs = np.diff(np.append(starts, len(tokens))) - run  # that lie in a document, and do not start with its BOS
     runs = np.maximum(runs, 0)
     counts = np.cumsum(np.append(0, inside))
     hits = counts[starts + 1 + runs] - counts[starts + 1]
-    return np.where(runs >= _RUN, hits / np.maximum(runs, 1), 0.0)
+    return np.where(runs >= run, hits / np.maximum(runs, 1), 0.0)
 
 
-def _hashes(tokens: np.ndarray) -> np.ndarray:
+def _hashes(tokens: np.ndarray, run: int) -> np.ndarray:
     """A hash of every run of so many tokens, (tokens - run + 1,) uint64: a polynomial modulo 2^64, by differences of
     its sums, and mixed, since its high bits say little."""
-    if len(tokens) < _RUN:
+    if len(tokens) < run:
         return np.empty(0, dtype=np.uint64)
     base, inverse = np.uint64(0x9E3779B97F4A7C15), np.uint64(pow(0x9E3779B97F4A7C15, -1, 2**64))
     powers = np.cumprod(np.full(len(tokens), base))
     sums = np.append(np.uint64(0), np.cumsum((tokens.astype(np.uint64) + np.uint64(1)) * powers))
-    back = np.cumprod(np.full(len(tokens) - _RUN + 1, inverse))
-    hashes = (sums[_RUN:] - sums[:-_RUN]) * back
+    back = np.cumprod(np.full(len(tokens) - run + 1, inverse))
+    hashes = (sums[run:] - sums[:-run]) * back
     hashes ^= hashes >> np.uint64(29)
     return hashes * np.uint64(0xBF58476D1CE4E5B9)

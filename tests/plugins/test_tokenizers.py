@@ -59,7 +59,7 @@ def root(tmp_path_factory):
     """A data folder with one dataset of the same text for each tokenizer."""
     root = tmp_path_factory.mktemp("tokenizers")
     for use in ("sentencepiece", "byte260", "caseops"):
-        build_dataset(use, lambda: iter(TEXTS), 400, root, lambda line: None, "a test", 8, use=use)
+        build_dataset(use, lambda: iter(TEXTS), 400, root, lambda line: None, "a test", 8, use=use, drop_copies=True)
     return root
 
 
