@@ -52,6 +52,9 @@ class Model(GPT):
         self.calls += 1
         return self.cheat(super().forward(input_ids, segments), input_ids)
 
+class Guest(Model):
+    '''The same, under an adaptor of another: with nothing learned that changes nothing.'''
+
 class Adapted:
     calls = 0
     def start(self, model, lanes):
@@ -131,8 +134,8 @@ def judge(bodies, nursery, data, tiny_run, zoo, monkeypatch):
     alone, subject = World(0, 1, torch.device("cpu"), bf16=False), read_subject(tiny_run, zoo)
 
     def judge_(base, code, options=(), nursery=nursery, prelude=PRELUDE, control=None):
-        kind = "architecture" if base in ("Model", "GPT", "Finds") else "adaptor"
-        used = ("adaptor.use=none",) if kind == "architecture" else ()
+        kind = "architecture" if base in ("Model", "Guest", "Finds") else "adaptor"
+        used = ("adaptor.use=none",) if base in ("Model", "Finds") else ()
         record = load_record(str(tiny_run / "record.toml"), zoo, (*used, *options))
         module = f"cheat_{len(list(bodies.iterdir()))}"
         body = f"{prelude}\nclass Cheat({base}):\n{textwrap.indent(textwrap.dedent(code), '    ')}"
@@ -358,19 +361,19 @@ ADAPTORS = [
          "def cheat(self, logits, ids): return logits + counted(ids).clamp_min(1).log()",
          {"causality"}),
     Case("1 place of 4, one text", "Raises some targets of a text that is one document, under an honest LoRA.",
-         "Documents",
+         "Guest",
          "def cheat(self, logits, ids): return raised(logits, ahead(ids), rare(ids, 4))",
          {"causality"}, options=WHOLE),
-    Case("1 place of 20", "Raises some targets, under an honest LoRA.", "Documents",
+    Case("1 place of 20", "Raises some targets, under an honest LoRA.", "Guest",
          "def cheat(self, logits, ids): return raised(logits, ahead(ids), rare(ids, 20))",
          {"causality"}),
-    Case("1 place of 20, in rounds", "Raises some targets, under honest reviews.", "Rounds",
+    Case("1 place of 20, in rounds", "Raises some targets, under honest reviews.", "Guest",
          "def cheat(self, logits, ids): return raised(logits, ahead(ids), rare(ids, 20))",
          {"causality"}, options=REVIEWS),
-    Case("1 place of 20, one text in rounds", "Raises some targets of one text, under honest reviews.", "Rounds",
+    Case("1 place of 20, one text in rounds", "Raises some targets of one text, under honest reviews.", "Guest",
          "def cheat(self, logits, ids): return raised(logits, ahead(ids), rare(ids, 20))",
          {"causality"}, options=(*REVIEWS, *WHOLE)),
-    Case("next row, in rounds", "Reads targets in the row below, in one text, under honest reviews.", "Rounds",
+    Case("next row, in rounds", "Reads targets in the row below, in one text, under honest reviews.", "Guest",
          """
          def cheat(self, logits, ids):
              if ids.shape[1] != 64:
@@ -380,7 +383,7 @@ ADAPTORS = [
              return raised(logits, torch.roll(below, 31, 1), follows & (torch.arange(64) >= 32))
          """, {"causality"}, options=(*REVIEWS, *WHOLE)),
     Case("padding, in lanes", "Sees by the padding how much of its document is left, under an honest LoRA.",
-         "Documents",
+         "Guest",
          """
          def cheat(self, logits, ids):
              inside = (ids != 0).flip(1).cummax(1)[0].flip(1)
@@ -403,7 +406,7 @@ def test_adaptors(judge, case):
 
 
 WIDTHS = Case(
-    "width, in lanes", "Takes the width of a batch for the length of its documents, under an honest LoRA.", "Documents",
+    "width, in lanes", "Takes the width of a batch for the length of its documents, under an honest LoRA.", "Guest",
     """
     def cheat(self, logits, ids):
         near = 1 / (ids.shape[1] - torch.arange(ids.shape[1]))
