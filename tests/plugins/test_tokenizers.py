@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from conftest import TINY_RECORD, open_tokenizer
 from golfzoo.corpus.build import build_dataset
 from golfzoo.corpus.check import check_dataset
+from golfzoo.corpus.copies import near_copies
 from golfzoo.corpus.sources import stdlib_documents
 from golfzoo.engine.data import open_validation
 from golfzoo.engine.errors import DataError, RunError
@@ -80,7 +81,9 @@ def test_a_dataset_of_each_is_the_text_byte_for_byte(root, use):
     assert counted.tolist() == [len(text.encode()) - text.startswith(" ") for text in TEXTS[::8]]
     counts = check_dataset(folder)
     assert counts["bytes"]["val"] == counted.sum()
-    assert counts["bytes"]["train"] == sum(len(text.encode()) for number, text in enumerate(TEXTS) if number % 8)
+    copies = near_copies(lambda: iter(TEXTS), lambda number, text: number % 8 == 0)
+    kept = [text for number, text in enumerate(TEXTS) if number % 8 and number not in copies]
+    assert counts["bytes"]["train"] == sum(len(text.encode()) for text in kept)
 
 
 def test_the_side_file_has_the_bytes_of_every_token(root):
