@@ -21,7 +21,6 @@ import tempfile
 import time
 import traceback
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -144,9 +143,8 @@ def import_from_submission(place: Path) -> None:
 def make(place: Path, task: dict[str, Any], world: World) -> tuple[Any, dict[str, Any]]:
     """The model with the artifact's weights, its adaptor, and what is to be said of them."""
     plan = namespace(task["tables"])
-    tokenizer = SimpleNamespace(vocab_size=task["vocab_size"])
     components = bind(task["tables"], {kind: load_target(target) for kind, target in task["targets"].items()})
-    model = make_model(plan, components, tokenizer.vocab_size, world)
+    model = make_model(plan, components, task["vocab_size"], world)
     start = on_cpu(model.module.state_dict())
     artifact, quantizer = (place / "artifact.golf").read_bytes(), components.quantizer
     tensors, metadata = read_tensors(artifact, components, quantizer.layout(model.template, model.roles))

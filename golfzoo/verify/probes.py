@@ -19,7 +19,6 @@ from golfzoo.verify.remote import RemotePlayer
 from golfzoo.verify.scene import OrderedLedger, Scene, of_documents, other_tokens, sample
 from golfzoo.verify.verdict import Verdict
 
-_SEAMS = 2
 # Bits per byte by which another grouping of documents may change an adapted score, whose draws are others then, beside
 # what draws do to few targets; and one that learns across documents, which then come in another order.
 _REGROUPED, _DRAWS, _REORDERED = 0.005, 1.5, 0.05
@@ -70,7 +69,7 @@ def check_grouping(scene: Scene) -> Verdict:
     again = scene.play(_reordered(text, order), batch_sequences=other)
     before = scene.plain[0].nats
     moved = before[np.concatenate([np.arange(text.starts[one], text.starts[one + 1]) for one in order])]
-    if scene.facts["learns"] or scene.facts["reviews"]:
+    if scene.learns or scene.reviews:
         apart = abs(float(again.nats.sum() - before.sum())) / np.log(2) / again.bytes
         allowed = _REORDERED if scene.across_documents else _REGROUPED + _DRAWS * text.num_targets**-0.5
         return Verdict("grouping", apart <= allowed, f"{apart:.2g} bits per byte apart, in other groups")
@@ -214,8 +213,7 @@ def check_isolation(scene: Scene) -> Verdict:
 def check_round_trip(scene: Scene) -> Verdict:
     """The same bytes come out again; every weight follows from the artifact's tensors. That no other file was read is
     for the sandbox to see to."""
-    state, artifact = read_weights(scene.examined / "state.safetensors"), scene.artifact
-    found = hash_state(state)
+    artifact, found = scene.artifact, hash_state(scene.state)
     faults = {
         "other bytes than the artifact's": scene.facts.get("again") != hashlib.sha256(artifact).hexdigest(),
         f"the run scored model {scene.claim['model_sha256'][:12]}": scene.exact
@@ -229,9 +227,9 @@ def check_round_trip(scene: Scene) -> Verdict:
 def check_receipts(scene: Scene) -> Verdict:
     """Where the weights before quantization are there, it is seen what the quantizer changed."""
     receipts, facts = scene.claim.get("receipts", {}), scene.facts
-    state, size = read_weights(scene.examined / "state.safetensors"), len(scene.artifact)
+    size = len(scene.artifact)
     trained = read_weights(scene.subject.weights) if scene.subject.weights else None
-    changed = relative_error(trained, state) if trained else receipts.get("quantizer_changed", 0.0)
+    changed = relative_error(trained, scene.state) if trained else receipts.get("quantizer_changed", 0.0)
     done = {
         "optimizer": (facts["learned"] > 1e-3, f"weights moved {facts['learned']:.2f}"),
         "quantizer": (changed > 0, f"quantizer changed {changed:.2g}"),

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +21,13 @@ from golfzoo.engine.evaluate import play
 from golfzoo.engine.ledger import Ledger, Score
 from golfzoo.engine.rounds import bounds_of, ends_of
 from golfzoo.engine.shards import BOS
+from golfzoo.running.weights import read_weights
 from golfzoo.strangers.files import read_bytes
 from golfzoo.verify.remote import Nursery, RemotePlayer
 from golfzoo.verify.subject import Subject
 
 if TYPE_CHECKING:
-    from golfzoo.engine.protocols import Plan, Windowing
+    from golfzoo.engine.protocols import Plan, Tensors, Windowing
 
 _SMALL_DOCUMENTS = 6
 _FROM = 100
@@ -140,10 +140,10 @@ class Scene:
         """How many times the whole text is played, in all."""
         return 2 if self.quick else 4 + self.across_documents
 
-    @property
-    def examined(self) -> Path:
-        """Where the player that was examined, the first, has left its weights."""
-        return self.nursery.place / "player_0" / "private"
+    @cached_property
+    def state(self) -> Tensors:
+        """The weights that the player which was examined, the first, has left."""
+        return read_weights(self.nursery.place / "player_0" / "private" / "state.safetensors")
 
     def play(
         self,
