@@ -40,9 +40,9 @@ def shrunk(path, adapts=True):
     if tables.get("size", {}).get("fit"):
         more += ["size.fit=false"]
     if tables["quantizer"]["use"].startswith("gptq"):
-        more += ["quantizer.hessian_tokens=512"]
+        more += ["quantizer.hessian_tokens=2048"]
     if tables["quantizer"]["use"] == "gptq_trellis":
-        more += ["quantizer.fisher_tokens=512"]
+        more += ["quantizer.fisher_tokens=2048"]
     if not adapts:
         more += ["adaptor.use=none"]
     elif tables.get("adaptor", {}).get("use") == "sgd":
@@ -180,7 +180,8 @@ def test_two_processes_agree_with_one(path, golfzoo, tmp_path):
     each, are left out of it: what is read then depends on how many there are."""
     tables = tomli.loads(path.read_text())
     more = ["train.iterations=4", "train.micro_batch_tokens=512"]
-    if tables.get("loader", {}).get("use") in ("shuffled", "coprime"):
+    loaders = [layer.get("loader", {}).get("use") for layer in (tables, tables.get("profiles", {}).get("cpu", {}))]
+    if {"shuffled", "coprime"} & set(loaders):
         more += ["loader.use=sequential"]
     if tables.get("calibration", {}).get("use") == "shuffled":
         more += ["calibration.use=none"]
@@ -195,7 +196,7 @@ def test_two_processes_agree_with_one(path, golfzoo, tmp_path):
     changed = [receipt.pop("quantizer_changed") for receipt in receipts]
     # Calibration takes whole batches of all processes: not quite the same text.
     calibrated = tables["quantizer"]["use"].startswith("gptq")
-    assert changed[1] == pytest.approx(changed[0], rel=0.05 if calibrated else 1e-12)
+    assert changed[1] == pytest.approx(changed[0], rel=0.1 if calibrated else 1e-12)
     assert receipts[1] == receipts[0]
     assert (two / "weights.safetensors").read_bytes() == (one / "weights.safetensors").read_bytes()
 
