@@ -15,6 +15,7 @@ exclude_patterns = ["_ext"]
 templates_path: list[str] = []
 
 myst_heading_anchors = 3  # links to headings, as on GitHub
+myst_enable_extensions = ["attrs_block"]  # for the tables that are made from the code
 smartquotes = False  # `--out` is an option, not a dash
 
 autodoc_member_order = "bysource"
@@ -30,3 +31,4 @@ html_title = "golfzoo"
 html_static_path = ["_static"]
 html_css_files = ["handbook.css"]
 html_copy_source = False
+html_show_copyright = False

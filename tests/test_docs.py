@@ -3,8 +3,10 @@
 import functools
 import io
 import itertools
+import json
 import re
 import shlex
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import click
 import pytest
 
 from golfzoo.cli import main
+from golfzoo.engine.kinds import KINDS
 from golfzoo.record import load_record
 
 ROOT = Path(__file__).parent.parent
@@ -84,6 +87,12 @@ def test_every_page_is_on_the_index():
     index = set(re.findall(r"\]\(([^)]+)\)", PAGES["docs/index.md"]))
     assert "docs/index.md" in README
     assert {page.removeprefix("docs/") for page in PAGES if page.startswith("docs/")} - {"index.md"} <= index
+
+
+def test_every_kind_has_its_page():
+    for kind in KINDS:
+        assert f"\n```{{kind}} {kind}\n```\n" in PAGES[f"docs/kinds/{kind}s.md"]
+    assert len(KINDS) == sum(page.startswith("docs/kinds/") for page in PAGES)
 
 
 def test_the_tree_is_the_tree():
@@ -179,6 +188,79 @@ def test_every_command_is_on_a_page():
     assert set(every_command()) - groups <= told
     assert sum(1 for _ in calls(README)) > 6
     assert sum(1 for text in PAGES.values() for _ in calls(text)) > 40
+
+
+# What a page tells to call, but is not called here; and what is called shortened: it then reads record and data.
+NOT_CALLED = {
+    "audit": "a stranger's folder: tests/test_audit.py",
+    "bench": "a minute: tests/test_bench.py",
+    "compare baseline": "runs of these records as they are: tests/test_compare.py",
+    "data build": "seconds, and a minute for the largest vocabulary: tests/test_corpus.py",
+    "data check": "FineWeb is not here: tests/test_corpus.py",
+    "data fetch": "network: tests/test_fetch.py",
+    "doctor": "two processes: tests/test_doctor.py",
+    "eval": "weights of a model of the record's own size: tests/test_parity.py",
+    "report": "an ablation's folder: tests/test_report.py",
+    "run records/baseline.toml --nproc 8": "the cpu profile's batch has none for 8 processes",
+    "run --resume": "a run that was interrupted: tests/test_resume.py",
+    "run $what": "Slurm's variables",
+    "verify": "a minute: tests/test_verify.py",
+}
+SHORTENED = {"run": "--dry-run", "ablate": "--list"}
+
+
+def lines_of_blocks():
+    """Every call of golfzoo that stands in a shell block of some page, once, in the order of the pages."""
+    shells = [f"```sh\n{code}```\n" for text in PAGES.values() for code in blocks("sh", text)]
+    return list(dict.fromkeys(shlex.join(words) for shell in shells for _, words in calls(shell)))
+
+
+def is_called(line):
+    return not any(f"{line} ".replace("'", "").startswith(f"{beginning} ") for beginning in NOT_CALLED)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, data_root, tiny_run):
+    """A folder in which the pages' commands can be called: records, runs of the names that pages give them, and data
+    under the names of the cpu profile."""
+    folder = tmp_path_factory.mktemp("place")
+    (folder / "records").symlink_to(ROOT / "records")
+    for name in ("baseline-20261123-101300-a1b2c3", "strided-20261123-111300-d4e5f6"):
+        shutil.copytree(tiny_run, folder / "runs" / name)
+        result = folder / "runs" / name / "result.json"
+        result.write_text(json.dumps({**json.loads(result.read_text()), "record": name.partition("-")[0]}))
+    stdlib, tokenizers = folder / "data" / "datasets" / "stdlib", folder / "data" / "tokenizers"
+    shutil.copytree(data_root / "datasets" / "tiny", stdlib)
+    shutil.copytree(data_root / "tokenizers", tokenizers)
+    shutil.copy(tokenizers / "tiny_384_bpe.model", tokenizers / "stdlib_1024_bpe.model")
+    for told in stdlib.glob("*.json"):
+        told.write_text(told.read_text().replace("tiny_384_bpe.model", "stdlib_1024_bpe.model"))
+    return folder
+
+
+# Listing a grid resolves every cell of it, and sizes are those of every module, packed alone.
+CALLED = [
+    pytest.param(line, marks=[pytest.mark.slow] if line.split()[0] in ("ablate", "size") else [], id=line)
+    for line in filter(is_called, lines_of_blocks())
+]
+
+
+@pytest.mark.parametrize("line", CALLED)
+def test_what_a_page_tells_to_call_can_be_called(line, place, golfzoo, monkeypatch):
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("GOLFZOO_DATA", str(place / "data"))
+    words = shlex.split(line)
+    shorter = SHORTENED.get(words[0])
+    status, output = golfzoo(*words, *([shorter] if shorter and shorter not in words else []))
+    assert status == 0, output
+    assert output.strip()
+
+
+def test_what_is_not_called_is_on_a_page():
+    lines = lines_of_blocks()
+    assert len([*filter(is_called, lines)]) > len(lines) / 2
+    for beginning in NOT_CALLED:
+        assert any(f"{line} ".replace("'", "").startswith(f"{beginning} ") for line in lines), beginning
 
 
 def test_ci_runs_what_the_readme_says():
@@ -481,7 +563,6 @@ def test_every_option_of_the_engine_s_tables_has_a_help():
 
 def test_hook_docs_name_what_each_kind_provides():
     from golfzoo import hookspecs
-    from golfzoo.component import KINDS
 
     for kind in KINDS:
         doc = getattr(hookspecs, f"golfzoo_{kind}s").__doc__

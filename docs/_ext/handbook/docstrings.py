@@ -1,22 +1,31 @@
 """golfzoo's docstrings are written for a reader of the code; here they become reStructuredText.
 
-In them a line `name   what it is`, gone on with further to the right, describes one of several; an indented paragraph is
-code; `backticks` are code too; and everything else is prose, in which no character has a meaning of its own.
+In them a line `name   what it is`, gone on with further to the right, describes one of several; an indented paragraph
+is code; `backticks` are code too; and everything else is prose, in which no character has a meaning of its own.
 """
 
 import re
 
 from sphinx.application import Sphinx
 
+Signature = tuple[str, str] | None
+"""Arguments and what is returned; None: as they are."""
+
 _ROW = re.compile(r"^(\S(?:.*?\S)?) {2,}(\S.*)$")
 
 
 def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-docstring", convert)
+    app.connect("autodoc-process-signature", legible)
 
 
 def convert(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
     lines[:] = restructured("\n".join(lines)).splitlines()
+
+
+def legible(app: Sphinx, what: str, name: str, thing: object, options: object, given: str, returned: str) -> Signature:
+    """A signature as Sphinx can read it: a dataclass shows a default that is made anew each time as no Python."""
+    return (given.replace("<factory>", "..."), returned) if given and "<factory>" in given else None
 
 
 def restructured(docstring: str) -> str:
@@ -42,7 +51,9 @@ def _paragraph(lines: list[str]) -> str:
 def prose(text: str) -> str:
     """Text whose `code` is code, and which has no other markup."""
     parts = text.split("`")
-    return "".join(code(part) if number % 2 else re.sub(r"([\\*|_])", r"\\\1", part) for number, part in enumerate(parts))
+    return "".join(
+        code(part) if number % 2 else re.sub(r"([\\*|_])", r"\\\1", part) for number, part in enumerate(parts)
+    )
 
 
 def code(text: str) -> str:

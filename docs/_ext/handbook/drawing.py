@@ -30,12 +30,18 @@ def setup(app: Sphinx) -> None:
 
 @dataclass
 class Section:
-    """A ruled section of run.py: its title, what is said of it, and the stages that are run in it, in order."""
+    """A ruled section of run.py: its title, what is said of it, and the stages that are run in it, in order; and which
+    of them are run `instead` of which."""
 
     title: str
     remark: str
     first_line: int
     stages: list[str] = field(default_factory=list)
+    instead: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def told_stages(self) -> str:
+        return "".join(f"{' or' if name in self.instead else ','} {name}" for name in self.stages).lstrip(", ")
 
     @property
     def kinds(self) -> list[Kind]:
@@ -52,11 +58,23 @@ def sections(source: str) -> list[Section]:
         for title, _, remark in [ruled[1].partition(":")]
     ]
     function = next(node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and node.name == "run")
-    calls = [node for node in ast.walk(function) if isinstance(node, ast.Call) and ast.unparse(node.func) in _RUNS_A_STAGE]
-    for call in sorted(calls, key=lambda call: call.lineno):
-        name = ast.literal_eval(call.args[0])
-        [section for section in found if section.first_line < call.lineno][-1].stages.append(name)
+    calls = stage_calls(function)
+    for line in sorted(calls):
+        [section for section in found if section.first_line < line][-1].stages.append(calls[line])
+    for branch in ast.walk(function):  # of two that stand on both sides of an `else`, a run has one
+        if isinstance(branch, ast.If) and branch.orelse:
+            sides = [
+                {name for node in side for name in stage_calls(node).values()} for side in (branch.body, branch.orelse)
+            ]
+            for section in found:
+                section.instead |= {there: here for here in sides[0] for there in sides[1]}
     return found
+
+
+def stage_calls(node: ast.AST) -> dict[int, str]:
+    """Line -> name of the stages that are run in a piece of code."""
+    calls = [call for call in ast.walk(node) if isinstance(call, ast.Call) and ast.unparse(call.func) in _RUNS_A_STAGE]
+    return {call.lineno: ast.literal_eval(call.args[0]) for call in calls}
 
 
 _RUNS_A_STAGE = ("stages.run", "clock.stage")
@@ -78,7 +96,9 @@ def draw(source: str, link: Callable[[Kind], str]) -> str:
         shape, top = _box(section, top, link)
         shapes += shape
     legend, top = _legend(top + 14)
-    told = "; then ".join(f"{s.title} ({', '.join(kind.name for kind in s.kinds) or 'no kind'})" for s in sections(source))
+    told = "; then ".join(
+        f"{s.title} ({', '.join(kind.name for kind in s.kinds) or 'no kind'})" for s in sections(source)
+    )
     return (
         f'<svg class="run-drawing" viewBox="0 0 {_WIDTH} {top:.0f}" role="img" aria-label="{escape(told)}">'
         f"{''.join(shapes)}{legend}</svg>"
@@ -89,12 +109,12 @@ def _box(section: Section, top: float, link: Callable[[Kind], str]) -> tuple[lis
     """A section's box, and where it ends: its title, what run.py says of it, its stages, the kinds that act there."""
     y = top + 24
     shapes = [_text("title", _LEFT + 14, y, section.title)]
-    for line in textwrap.wrap(section.remark, 66):
+    for line in textwrap.wrap(section.remark, 78):
         y += _LINE
         shapes.append(_text("remark", _LEFT + 14, y, line))
     if section.stages:
         y += _LINE
-        shapes.append(_text("stage", _LEFT + 14, y, "stages: " + ", ".join(section.stages)))
+        shapes.append(_text("stage", _LEFT + 14, y, f"stages: {section.told_stages}"))
     x, y = float(_LEFT + 14), y + 12
     for number, kind in enumerate(section.kinds):
         width = len(kind.name) * _LETTER + 18
@@ -145,13 +165,15 @@ class RunDrawing(Told):
 
 class StageTable(Told):
     def markdown(self) -> str:
-        return table(("stage", "kinds", "of the record", "of the data", "after"), [*stage_rows()])
+        return table(("stage", "kinds", "of the record", "of the data", "after"), stage_rows(), cards=False)
 
 
 def stage_rows() -> Iterable[tuple[str, ...]]:
     """What the result of each stage depends on, as golfzoo/engine/stages.py has it."""
     for stage in STAGES.values():
-        kinds = ", ".join(f"[{kind.name}](kinds/{kind.name}s.md)" for kind in KINDS.values() if stage.name in kind.stages)
+        kinds = ", ".join(
+            f"[{kind.name}](kinds/{kind.name}s.md)" for kind in KINDS.values() if stage.name in kind.stages
+        )
         module = f"[{stage.name}](../golfzoo/engine/{stage.module}.py)"
         keys = ", ".join(f"`[{key}]`" if "." not in key else f"`{key}`" for key in stage.options)
         yield module, kinds, keys, ", ".join(stage.data), ", ".join(stage.after)

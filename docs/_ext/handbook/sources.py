@@ -28,7 +28,7 @@ def setup(app: Sphinx) -> None:
 
 
 def page_of(path: Path) -> str:
-    """The name of the page that shows a file or a folder of the repository. No ending that a server knows is its last."""
+    """The name of the page that shows a file or a folder of the repository."""
     return f"files/{path.relative_to(ROOT).as_posix()}"
 
 
@@ -43,7 +43,9 @@ class LinksToSources(SphinxTransform):
             if link.get("reftype") == "myst" and (path := self.path_of(link)):
                 here, there = (self.app.builder.get_target_uri(page) for page in (self.env.docname, page_of(path)))
                 self.wanted.add(path)
-                link.replace_self(nodes.reference("", "", *link.children, refuri=relative_uri(here, there), internal=True))
+                link.replace_self(
+                    nodes.reference("", "", *link.children, refuri=relative_uri(here, there), internal=True)
+                )
 
     @property
     def wanted(self) -> set[Path]:
@@ -96,7 +98,7 @@ def _listing(app: Sphinx, folder: Path) -> tuple[str, set[Path]]:
 
 def _markdown(app: Sphinx, path: Path) -> tuple[str, set[Path]]:
     """A page of the repository that is not in docs/, as README.md."""
-    settings = {"myst_heading_anchors": 3, "report_level": 4, "_disable_config": True}
+    settings = {"myst_heading_anchors": 3, "myst_all_links_external": True, "doctitle_xform": False}
     parser = myst_parser.parsers.docutils_.Parser()
     document = publish_doctree(path.read_text(), str(path), parser=parser, settings_overrides=settings)
     further = set()
@@ -106,7 +108,9 @@ def _markdown(app: Sphinx, path: Path) -> tuple[str, set[Path]]:
         if target and "://" not in target and there.exists():
             link["refuri"] = _uri(app, path, there) + anchor + name
             further |= set() if _is_page(app, there) else {there}
-    return "".join(app.builder.render_partial(document)["fragment"]), further
+    # Sphinx sets these where it writes pages, which it does not where none has changed.
+    app.builder.secnumbers, app.builder.fignumbers = app.env.toc_secnumbers, app.env.toc_fignumbers
+    return "".join(app.builder.render_partial(nodes.container("", *document.children))["fragment"]), further
 
 
 def _is_page(app: Sphinx, path: Path) -> bool:

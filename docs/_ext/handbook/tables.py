@@ -1,6 +1,7 @@
 """Directives that tell what the code says of itself: a kind's components with their options, the engine's tables of a
 record, the commands. Each writes Markdown, which is then read as if it stood on the page."""
 
+import inspect
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,10 +13,10 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from golfzoo.cli import main
-from golfzoo.config import Config, type_name
+from golfzoo.config import Config, suggest, type_name
 from golfzoo.engine.kinds import KINDS, Kind
 from golfzoo.tables import TABLES
-from golfzoo.zoo import Entry, Zoo, discover, label_of
+from golfzoo.zoo import Entry, discover, label_of
 from handbook.sources import ROOT
 
 
@@ -26,7 +27,8 @@ def setup(app: Sphinx) -> None:
 
 
 class Told(SphinxDirective):
-    """A directive whose Markdown follows from the code."""
+    """A directive whose Markdown follows from the code. It begins with a heading: MyST puts what stands above the first
+    one behind all sections."""
 
     def markdown(self) -> str:
         raise NotImplementedError
@@ -41,14 +43,19 @@ class OneKind(Told):
     required_arguments = 1
 
     def markdown(self) -> str:
-        kind, zoo = KINDS[self.arguments[0]], discover()
+        name, zoo = self.arguments[0], discover()
+        if name not in KINDS:
+            raise self.error(f"{{kind}} {name}: there is no such kind{suggest(name, KINDS)}")
         if zoo.problems:  # a page that silently lacks a plugin would be wrong
             raise self.error("; ".join(problem.line for problem in zoo.problems))
+        kind = KINDS[name]
         root = "../" * len(Path(self.env.docname).parts)  # from the page to the repository
-        shipped = [zoo.find(kind.name, name) for name in zoo.names(kind.name)]
+        named = [zoo.find(kind.name, name) for name in zoo.names(kind.name)]
+        shipped = [entry for entry in named if entry.distribution == "golfzoo"]  # and not what else is installed here
         hook = f"```{{eval-rst}}\n.. autofunction:: golfzoo.hookspecs.golfzoo_{kind.name}s\n```"
         return "\n\n".join(
             [
+                "## In a record",
                 facts(kind),
                 "## What ships",
                 *(component(entry, root) for entry in shipped),
@@ -60,7 +67,7 @@ class OneKind(Told):
 
 class EngineTables(Told):
     def markdown(self) -> str:
-        return "\n\n".join(f"## [{name}]\n\n{options(table)}" for name, table in TABLES.items())
+        return "\n\n".join(f"## [{name}]\n\n{options(config)}" for name, config in TABLES.items())
 
 
 class AllCommands(Told):
@@ -75,19 +82,16 @@ class AllCommands(Told):
 def facts(kind: Kind) -> str:
     """How a record names one of the kind, and where in a run it acts."""
     if kind.named or kind.listed:
-        needed = "any number of them, or none"
+        needed = "There may be any number of them, or none"
     elif kind.default:
-        needed = f"`{kind.default}` where a record names none"
+        needed = f"Where a record names none, it is `{kind.default}`"
     else:
-        needed = 'may be left out, or switched off with `use = "none"`' if kind.optional else "every record names one"
-    stages = ", ".join(kind.stages) or "no stage's result"
-    rows = [
-        ("in a record", f"`{label_of(kind)}`"),
-        ("how many", needed),
-        ("decides about", f"{stages}: [how a run flows](../engine.md)"),
-        ("ships and counts", "yes" if kind.stages else "no"),
-    ]
-    return table(("", ""), rows)
+        needed = (
+            'It may be left out, or switched off with `use = "none"`' if kind.optional else "Every record names one"
+        )
+    stages = " and ".join([", ".join(kind.stages[:-1])] * (len(kind.stages) > 1) + [*kind.stages[-1:]])
+    acts = f"The results of {stages} depend on it" if stages else "No result depends on it, and it does not ship"
+    return f"- Its table: `{label_of(kind)}`.\n- {needed}.\n- {acts}: [how a run flows](../engine.md)."
 
 
 def component(entry: Entry, root: str) -> str:
@@ -106,7 +110,11 @@ def options(config: type[Config]) -> str:
 
 
 def option(name: str, field: FieldInfo) -> list[tuple[str, ...]]:
-    inner = [kind for kind in getattr(field.annotation, "__args__", ()) if isinstance(kind, type) and issubclass(kind, Config)]
+    inner = [
+        kind
+        for kind in getattr(field.annotation, "__args__", ())
+        if isinstance(kind, type) and issubclass(kind, Config)
+    ]
     kind = "a table" if inner else f"`{type_name(field)}`"
     rows = [(f"`{name}`", default(field), cell(kind + bounds(field)), cell(field.description or ""))]
     for config in inner:
@@ -121,11 +129,17 @@ def default(field: FieldInfo) -> str:
     return "not set" if value is None else f"`{json.dumps(value)}`"
 
 
-_BOUNDS = {"ge": "at least {}", "gt": "above {}", "le": "at most {}", "lt": "below {}", "min_length": "{} or more of them"}
+_BOUNDS = {
+    "ge": "at least {}",
+    "gt": "above {}",
+    "le": "at most {}",
+    "lt": "below {}",
+    "min_length": "{} or more of them",
+}
 
 
 def bounds(field: FieldInfo) -> str:
-    """", at least 1" and so on, as pydantic checks it."""
+    """ ", at least 1" and so on, as pydantic checks it."""
     found = [
         words.format(getattr(constraint, name))
         for constraint in field.metadata
@@ -144,17 +158,23 @@ def commands(group: click.Group, name: str, above: click.Context) -> Iterable[st
     assert command is not None
     context = click.Context(command, above, info_name=name)
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
-    told = (command.help or "").split("\f")[0].replace("\b", "").strip()
     rows = [
         (cell(f"`{flags}`"), cell(help))
         for parameter in command.get_params(context)
         if isinstance(parameter, click.Option) and (record := parameter.get_help_record(context))
         for flags, help in [record]
     ]
-    yield f"## {context.command_path}\n\n```text\n{usage}\n```\n\n{cell(told)}\n\n{table(('option', 'what it does'), rows)}"
+    told = "\n\n".join(help_paragraph(text) for text in inspect.cleandoc(command.help or "").split("\n\n"))
+    options = table(("option", "what it does"), rows)
+    yield f"## {context.command_path}\n\n```text\n{usage}\n```\n\n{told}\n\n{options}"
     if isinstance(command, click.Group):
         for inner in command.list_commands(context):
             yield from commands(command, inner, context)
+
+
+def help_paragraph(text: str) -> str:
+    """A paragraph of a help text; click leaves the lines of one that begins with a backspace as they are."""
+    return f"```text\n{text.removeprefix(chr(8)).strip()}\n```" if text.startswith("\b") else cell(text)
 
 
 # ---- Markdown --------------------------------------------------------------------------------------------------------
@@ -163,10 +183,14 @@ def commands(group: click.Group, name: str, above: click.Context) -> Iterable[st
 def cell(text: str) -> str:
     """Text of the code's, which knows no markup but `code`, in Markdown."""
     parts = text.split("`")
-    quiet = [part if number % 2 else "".join(f"\\{c}" if c in "\\*_<[" else c for c in part) for number, part in enumerate(parts)]
+    quiet = [
+        part if number % 2 else "".join(f"\\{c}" if c in "\\*_<[" else c for c in part)
+        for number, part in enumerate(parts)
+    ]
     return "`".join(quiet).replace("|", "\\|")
 
 
-def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]], cards: bool = True) -> str:
+    """A table, the rows of which may become cards on a narrow screen."""
     lines = [header, tuple("---" for _ in header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return "{.told}\n" * cards + "\n".join("| " + " | ".join(line) + " |" for line in lines)
