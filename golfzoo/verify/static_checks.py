@@ -55,8 +55,13 @@ def check_clocks(subject: Subject, challenge: Challenge | None) -> Verdict:
         "clocks",
         holds and min(trained, evaluated) >= 0 and added_up,
         f"training {trained:.1f} s{f' of {cap:.0f}' if cap else ', no cap'}; evaluation {evaluated:.1f} s, with "
-        f"loading {with_loading:.1f} s, of {longest:.0f}; {logged}",
+        f"loading {with_loading:.1f} s, of {longest:.0f}; on no limited clock: {_beside(seconds)}; {logged}",
     )
+
+
+def _beside(seconds: dict[str, float]) -> str:
+    """What a run did before training, and for what nobody has set a limit: it is there to be seen."""
+    return ", ".join(f"{name} {seconds[name]:.1f} s" for name in ("setup", "warmup") if name in seconds) or "nothing"
 
 
 def _add_up(subject: Subject) -> tuple[bool, str]:
