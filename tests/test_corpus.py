@@ -61,7 +61,7 @@ def test_large_splits_run_on_over_several_shards(tmp_path, monkeypatch):
 
 
 def test_a_build_that_fails_leaves_nothing(tmp_path):
-    with pytest.raises(UsageError, match="training and validation need one each"):
+    with pytest.raises(UsageError, match="d: 1 document\\(s\\); train and val need one each"):
         build_dataset("d", lambda: iter(["only one"]), 0, tmp_path, quiet, "a test", use="byte260")
     assert list((tmp_path / "datasets").iterdir()) == []
     build_dataset("d", lambda: iter(TEXTS), 0, tmp_path, quiet, "a test", use="byte260")
@@ -197,6 +197,26 @@ def test_data_commands(golfzoo, tmp_path, monkeypatch):
     status, output = golfzoo("data", "build", "mine", "--text", tmp_path / "*.txt")
     assert status == 2
     assert output.startswith(f"golfzoo: {tmp_path}/00.txt/datasets: cannot be made: Not a directory; $GOLFZOO_DATA")
+
+
+def test_control_text_is_held_out_and_counted(tmp_path):
+    long = [f"{text} and {' '.join(f'{text[9:11]}x{word}' for word in range(60))}" for text in TEXTS]
+    copy = long[2].replace("naïve", "copied")  # of what will be control text
+    build_dataset(
+        "d", lambda: iter([*long, "one more", copy]), 300, tmp_path, quiet, "a test", val_every=4, drop_copies=True,
+        control=True,
+    )  # fmt: skip
+    folder = tmp_path / "datasets" / "d"
+    description = json.loads((folder / "dataset.json").read_text())
+    assert description["documents"] == {"train": 6, "val": 4, "control": 3}
+    assert description["bytes"]["control"] == sum(len(text.encode()) for text in long[2::4])
+    assert "d_control_000000.bin" in description["shards"]
+    check_dataset(folder)
+    (folder / "d_control_000000.bin").unlink()
+    with pytest.raises(DataError, match="d_control_000000.bin: its contents are not"):
+        check_dataset(folder)
+    with pytest.raises(UsageError, match="train and val and control need one each"):
+        build_dataset("e", lambda: iter(TEXTS[:2]), 0, tmp_path, quiet, "a test", use="byte260", control=True)
 
 
 def test_what_repeats_a_validation_document_is_found_and_the_most_of_it_first():

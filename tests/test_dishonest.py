@@ -6,7 +6,10 @@ import dataclasses
 import itertools
 import json
 import shutil
+import socket
 import textwrap
+import threading
+import time
 from functools import partial
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -803,6 +806,37 @@ def test_who_ends_all_players_ends_its_own_score(judge, case, tmp_path):
         verdicts, notes = judge(case.base, case.code, nursery=nursery)
     assert "cannot be scored" in verdicts["score"].figure
     assert case.said in verdicts["score"].figure, (verdicts, notes)
+
+
+@pytest.mark.parametrize(("seconds", "until"), [(0.4, 60.0), (60.0, 0.4)])
+def test_answers_that_come_byte_by_byte_are_not_waited_for(seconds, until):
+    from golfzoo.verify.channel import Channel, ChannelError
+
+    ours, theirs = socket.socketpair()
+    over = threading.Event()
+
+    def trickle():
+        while not over.wait(0.02):
+            with contextlib.suppress(OSError):
+                theirs.send(b" ")
+
+    thread = threading.Thread(target=trickle)
+    thread.start()
+    started = time.monotonic()
+    try:
+        with pytest.raises(ChannelError, match="gives no answer: timed out"):
+            Channel(ours, seconds, started + until).receive()
+    finally:
+        over.set()
+        thread.join()
+    assert time.monotonic() - started < 30
+    theirs.sendall(b'{"first": 1}\n{"second"')
+    theirs.sendall(b": 2}\n")
+    channel = Channel(ours, 5.0)
+    assert channel.receive() == {"first": 1}
+    assert channel.receive() == {"second": 2}
+    for end in (channel, theirs):
+        end.close()
 
 
 def test_a_message_writes_nothing_but_itself(capsys):

@@ -80,7 +80,7 @@ def test_the_folder_of_a_run(tiny_run):
     assert result["bytes"]["total"] == result["bytes"]["model"] + result["bytes"]["code"]
     assert result["bytes"]["fits"]
     assert result["val_bpb"] == result["stages"]["final"]["val_bpb"]
-    assert {"warmup", "train", "validate", "quantize", "compress", "load", "roundtrip", "eval"} == set(
+    assert {"setup", "warmup", "train", "validate", "quantize", "compress", "load", "roundtrip", "eval"} == set(
         result["seconds"]
     )
     assert [component["name"] for component in result["components"]] == [

@@ -513,6 +513,32 @@ def test_calibration_is_counted_once(tiny_run, zoo, data_root, monkeypatch):
     assert "training 700.0 s, no cap;" in check_clocks(subject, None).figure
 
 
+@pytest.mark.parametrize(
+    ("steps", "wrong"),
+    [
+        ([(1, 0.2), (5, 1.0), (10, 2.0)], ""),
+        ([(1, 0.2), (9, 1.8), (5, 1.0), (10, 2.0)], ""),  # interrupted after step 9, resumed from step 4
+        ([(1, 0.2), (10, 9.0)], "longer than the 2.0 s reported"),
+        ([(1, 0.2), (20, 2.0)], "more steps than reported"),
+        ([(1, 1.9), (10, 0.5)], "seconds that go backwards"),
+    ],
+)
+def test_the_log_s_steps_add_up(tiny_run, zoo, data_root, monkeypatch, tmp_path, steps, wrong):
+    from dataclasses import replace
+
+    from golfzoo.verify.static_checks import check_clocks
+    from golfzoo.verify.subject import read_subject
+
+    monkeypatch.setenv("GOLFZOO_DATA", str(data_root))
+    subject = replace(read_subject(tiny_run, zoo), folder=tmp_path)
+    subject.claim.update(steps=10, seconds={**subject.claim["seconds"], "train": 3.0, "calibrate": 1.0})
+    lines = [f"10:00:00 step {step}: loss 3.0000, {seconds} s\n" for step, seconds in steps]
+    (tmp_path / "log.txt").write_text("".join(lines))
+    verdict = check_clocks(subject, None)
+    assert verdict.holds == (not wrong)
+    assert wrong in verdict.figure
+
+
 def test_what_cannot_be_verified_is_said_plainly(data_root, tmp_path, packed):
     done = call(data_root, "verify", tmp_path)
     assert (done.exit_code, done.stderr) == (2, f"golfzoo: {tmp_path}: has no artifact.golf\n")

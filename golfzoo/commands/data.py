@@ -26,6 +26,7 @@ def data() -> None:
 @click.option("--tokenizer-use", metavar="NAME", default="", help="As [tokenizer] of a record; else sentencepiece.")
 @click.option("--val-every", type=click.IntRange(min=2), help="Every n-th document; else 20.")
 @click.option("--keep-copies", is_flag=True, help="Train on documents too that repeat a validation document.")
+@click.option("--control", is_flag=True, help="Hold out as many documents again: `golfzoo verify` scores them.")
 def build(
     name: str,
     text: str | None,
@@ -35,6 +36,7 @@ def build(
     tokenizer_use: str,
     val_every: int | None,
     keep_copies: bool,
+    control: bool,
 ) -> None:
     """Build dataset NAME: train a tokenizer or take one, encode, write shards.
 
@@ -52,7 +54,7 @@ def build(
             raise UsageError(
                 "data build stdlib: has its own validation documents; leave --val-every, --keep-copies out"
             )
-        _show_record_lines(build.build_stdlib(data_root(), echo, vocab_size, tokenizer_use, tokenizer))
+        _show_record_lines(build.build_stdlib(data_root(), echo, vocab_size, tokenizer_use, tokenizer, control))
         return
     if text and not jsonl:
         documents = sources.text_documents(text)
@@ -63,7 +65,7 @@ def build(
     source = text or str(jsonl)
     description = build.build_dataset(
         name, documents, vocab_size, data_root(), echo, source, val_every or 20, None, tokenizer_use, tokenizer,
-        drop_copies=not keep_copies,
+        drop_copies=not keep_copies, control=control,
     )  # fmt: skip
     _show_record_lines(description)
 

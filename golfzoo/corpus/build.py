@@ -1,7 +1,7 @@
 """Make a dataset: train a tokenizer on documents, encode them, write shards and a description of it all.
 
     <root>/tokenizers/<name>_<vocab>_bpe.model       or one that was there
-    <root>/datasets/<name>/<name>_{train,val}_000000.bin ...  dataset.json
+    <root>/datasets/<name>/<name>_{train,val,control}_000000.bin ...  dataset.json
 
 Everything is written beside its final place and renamed once complete.
 """
@@ -42,19 +42,26 @@ STDLIB_VAL_MAX_BYTES = 2**14
 
 
 def build_stdlib(
-    root: Path, say: Callable[[str], None], vocab_size: int = VOCAB_SIZE, use: str = "", file: str | None = None
+    root: Path,
+    say: Callable[[str], None],
+    vocab_size: int = VOCAB_SIZE,
+    use: str = "",
+    file: str | None = None,
+    control: bool = False,
 ) -> dict[str, Any]:
     """The standard-library corpus: seconds to make, on any machine that runs Python. With another tokenizer than the
-    plain one it has a name of its own, as stdlib_sp4096."""
+    plain one, or with control text, it has a name of its own, as stdlib_sp4096 or stdlib_control."""
     source, name = f"the standard library of Python {sys.version.split()[0]}", STDLIB
     entry = find_tokenizer(use)
     if file:
         name += f"_{Path(file).stem}"
     elif vocab_size != VOCAB_SIZE or entry.component.name != KINDS[TOKENIZER].default:
         name += "_" + make_encoder(entry).label.format(vocab_size=vocab_size)
+    name += "_control" if control else ""
     return build_dataset(
-        name, stdlib_documents, vocab_size, root, say, source, STDLIB_VAL_EVERY, STDLIB_VAL_MAX_BYTES, use, file, True
-    )
+        name, stdlib_documents, vocab_size, root, say, source, STDLIB_VAL_EVERY, STDLIB_VAL_MAX_BYTES, use, file,
+        drop_copies=True, control=control,
+    )  # fmt: skip
 
 
 def build_dataset(
@@ -69,9 +76,11 @@ def build_dataset(
     use: str = "",
     file: str | None = None,
     drop_copies: bool = False,
+    control: bool = False,
 ) -> dict[str, Any]:
     """Build and return its description. Every val_every-th document, from the first on, goes to validation, unless it
-    is longer than val_max_bytes. `drop_copies`: what repeats a good part of one of those is left out of training.
+    is longer than val_max_bytes. `control`: as many more, from between them, are held out for `golfzoo verify`.
+    `drop_copies`: what repeats a good part of a document held out is left out of training.
 
     `use` is the component that [tokenizer] names, by default the kind's. `file` is a tokenizer that is there already,
     by its name under <root>/tokenizers or by its path; without it one of vocab_size is trained.
@@ -94,24 +103,26 @@ def build_dataset(
         if tokenizer.vocab_size > 2**16:
             raise UsageError(f"{path}: {tokenizer.vocab_size} tokens; shards hold 16-bit ids")
         encoder.open(path)
-        splits = {
-            split: _Split(partial, name, split, getattr(encoder, "side_file", False)) for split in ("train", "val")
-        }
+        names = ("train", "val", "control") if control else ("train", "val")
+        splits = {split: _Split(partial, name, split, getattr(encoder, "side_file", False)) for split in names}
+        held_out = {0: "val"} | ({val_every // 2: "control"} if control else {})
 
-        def is_validation(number: int, text: str) -> bool:
-            return number % val_every == 0 and (val_max_bytes is None or len(text.encode()) <= val_max_bytes)
+        def split_of(number: int, text: str) -> str:
+            fits = val_max_bytes is None or len(text.encode()) <= val_max_bytes
+            return held_out.get(number % val_every, "train") if fits else "train"
 
-        copies = near_copies(documents, is_validation) if drop_copies else set()
+        copies = near_copies(documents, lambda number, text: split_of(number, text) != "train") if drop_copies else ()
         if copies:
-            say(f"{len(copies)} documents are left out: they repeat a good part of a validation document")
+            say(f"{len(copies)} documents are left out: they repeat a good part of one that is held out")
         kept = (one for one in enumerate(documents()) if one[0] not in copies)
         for batch in _batches(kept, _ENCODE_AT_ONCE):
             for (number, text), ids in zip(batch, encoder.encode([text for _, text in batch]), strict=True):
-                splits["val" if is_validation(number, text) else "train"].add(text, ids, tokenizer)
+                splits[split_of(number, text)].add(text, ids, tokenizer)
         for split in splits.values():
             split.close()
-        if not splits["train"].documents:
-            raise UsageError(f"{name}: {splits['val'].documents} document(s); training and validation need one each")
+        if any(not split.documents for split in splits.values()):
+            there = sum(split.documents for split in splits.values())
+            raise UsageError(f"{name}: {there} document(s); {' and '.join(splits)} need one each")
         description = _describe(name, source, entry.component.name, path, tokenizer, splits)
         (partial / "dataset.json").write_text(json.dumps(description, indent=1) + "\n")
         os.replace(partial, folder)
@@ -126,11 +137,11 @@ def build_dataset(
 
 def summarize(description: dict[str, Any]) -> Iterator[str]:
     """A description for people."""
-    for split in ("train", "val"):
+    for split in description["documents"]:
         documents, tokens = description["documents"][split], description["tokens"][split]
         counted, text = description["bytes"][split], description["text_bytes"][split]
         ratio = "" if counted == text else f", {counted / text:.4f} of the text's"
-        yield f"  {split:5} {documents:,} documents, {tokens:,} tokens, {counted:,} bytes counted{ratio}"
+        yield f"  {split:7} {documents:,} documents, {tokens:,} tokens, {counted:,} bytes counted{ratio}"
     baselines = description["baseline_bpb"]
     yield f"  the validation text itself: zlib {baselines['zlib']:.4f}, xz {baselines['xz']:.4f} bits per byte"
 
@@ -267,5 +278,5 @@ def _describe(
             "zlib": 8 * len(zlib.compress(sample, 9)) / len(sample),
             "xz": 8 * len(lzma.compress(sample, preset=9)) / len(sample),
         },
-        "shards": {**splits["train"].shards, **splits["val"].shards},
+        "shards": {name: digest for split in splits.values() for name, digest in split.shards.items()},
     }

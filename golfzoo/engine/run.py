@@ -45,11 +45,12 @@ def run(plan: Plan, components: Components, world: World, code_bytes: int, store
     reader.quantizer, reader.compressor = copy.deepcopy((components.quantizer, components.compressor))
 
     # ---- the data, the model and its optimizers ---------------------------------------------------------------------
-    setup = set_up(plan, components, world)
-    if (init := store.initial_weights()) is not None:
-        load_weights(setup.model.module, init, plan.train.init)
-    training = set_up_training(setup)
-    store.rehearse(setup, training, emit)  # a mistake that is there already must not wait until after training
+    with clock.stage("setup"):
+        setup = set_up(plan, components, world)
+        if (init := store.initial_weights()) is not None:
+            load_weights(setup.model.module, init, plan.train.init)
+        training = set_up_training(setup)
+        store.rehearse(setup, training, emit)  # a mistake that is there already must not wait until after training
 
     # ---- train ------------------------------------------------------------------------------------------------------
     # The weights go on from here, not the model: where the training is taken over, that is as it began.

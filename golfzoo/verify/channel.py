@@ -6,7 +6,9 @@ more than JSON of a bounded length: it cannot name a type, and nothing is unpick
 
 import contextlib
 import json
+import math
 import socket
+import time
 from typing import Any
 
 import numpy as np
@@ -19,10 +21,12 @@ class ChannelError(Exception):
 
 
 class Channel:
-    def __init__(self, connection: socket.socket, seconds: float | None = None) -> None:
-        """`seconds`: how long to wait for an answer, at most; None: for ever."""
+    def __init__(self, connection: socket.socket, seconds: float | None = None, until: float = math.inf) -> None:
+        """`seconds`: how long to wait for an answer, at most, None: for ever; `until`: for none of them any longer
+        than that, by time.monotonic."""
         connection.settimeout(seconds)
         self.connection, self.file = connection, connection.makefile("rwb")
+        self.seconds, self.until = seconds, until
 
     def send(self, message: dict[str, Any], *arrays: np.ndarray) -> None:
         described = [[array.dtype.str, list(array.shape)] for array in arrays]
@@ -36,7 +40,7 @@ class Channel:
 
     def receive(self) -> dict[str, Any]:
         try:
-            line = self.file.readline(_LONGEST_LINE)
+            line = self._line(self.seconds) if self.seconds else self.file.readline(_LONGEST_LINE)
         except OSError as error:
             raise ChannelError(f"gives no answer: {error}") from None
         try:
@@ -46,6 +50,20 @@ class Channel:
         if not isinstance(message, dict):
             raise ChannelError("has ended" if not line else f"gives no answer but {line[:80]!r}")
         return message
+
+    def _line(self, seconds: float) -> bytes:
+        """A line, also of one who sends it byte by byte. Raises OSError where it is not there in time."""
+        line, deadline = b"", min(time.monotonic() + seconds, self.until)
+        while len(line) < _LONGEST_LINE and not line.endswith(b"\n"):
+            if (left := deadline - time.monotonic()) <= 0:
+                raise TimeoutError("timed out")
+            self.connection.settimeout(left)
+            there = self.file.peek(1)
+            if not there:
+                break
+            line += self.file.read(min(there.find(b"\n") + 1 or len(there), _LONGEST_LINE - len(line)))
+        self.connection.settimeout(seconds)
+        return line
 
     def arrays(self, message: dict[str, Any]) -> list[np.ndarray]:
         """Those that stand behind a message of the referee."""

@@ -31,6 +31,9 @@ from golfzoo.verify.subject import Subject, code_folders, read_subject, same_con
 from golfzoo.verify.verdict import MEANINGS, NOT_CHECKABLE, Verdict
 from golfzoo.zoo import Zoo
 
+# How long a play may take, by what the first one took; the rest is dawdling.
+_DAWDLING, _AT_LEAST = 20, 600.0
+
 
 def verify(
     folder: Path,
@@ -105,6 +108,7 @@ def play_all(scene: Scene, control: ValidationText | None, stated: dict[str, Any
     try:
         fresh = scene.play(scene.text, examined=True, ledger=ledger)
         once = time.perf_counter() - started
+        scene.longest = max(_DAWDLING * once, _AT_LEAST)
         if not scene.quick:
             scene.plain = fresh, ledger.when
         scene.say(f"the whole text took {once:.1f} s; the probes take some {scene.times:.0f} times that")

@@ -131,9 +131,11 @@ class Nursery:
         return [f"{name}: {reason}" for name, reason in layers.items() if reason]
 
     @contextmanager
-    def player(self, place: Path, room: int, vocab_size: int, world: World, seconds: float) -> Iterator[RemotePlayer]:
+    def player(
+        self, place: Path, room: int, vocab_size: int, world: World, seconds: float, until: float
+    ) -> Iterator[RemotePlayer]:
         """One that is made from what lies in `place`; `room` is for how many bytes of logits there must be memory,
-        `seconds` how long it may take for an answer."""
+        `seconds` how long it may take for an answer, and `until` when it has to be through, by time.monotonic."""
         ours, theirs = socket.socketpair()
         memory = os.memfd_create("golfzoo-logits", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(memory, room)
@@ -141,7 +143,7 @@ class Nursery:
         fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
         with theirs, self._answering():
             socket.send_fds(self.control, [os.fsencode(place)], [theirs.fileno(), memory])
-        channel = Channel(ours, seconds)
+        channel = Channel(ours, seconds, until)
         try:
             yield RemotePlayer(channel, mmap.mmap(memory, room), vocab_size, world)
         finally:

@@ -4,7 +4,9 @@ that no player remembers one from another."""
 from __future__ import annotations
 
 import json
+import math
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -47,6 +49,7 @@ class Scene:
     exact   whether device and versions are those of the claim
     seed    what random cuts and changes follow from: drawn when the submission was there already
     quick   probe a sample of the text
+    longest how long a player may play, in seconds; the first knows no bound but the sandbox's
     say     is told what is being done
     """
 
@@ -59,6 +62,7 @@ class Scene:
     quick: bool = False
     say: Callable[[str], None] = lambda text: None
     facts: dict[str, Any] = field(default_factory=dict)
+    longest: float = math.inf
     played: int = 0
 
     @cached_property
@@ -128,7 +132,8 @@ class Scene:
         }
         (place / "task.json").write_text(json.dumps(task))
         room = windowing.batch_sequences * windowing.context * vocab_size * 4
-        with self.nursery.player(place, room, vocab_size, self.world, _PATIENCE) as player:
+        until = time.monotonic() + self.longest
+        with self.nursery.player(place, room, vocab_size, self.world, _PATIENCE, until) as player:
             if examined:
                 self.facts = player.facts
             yield player

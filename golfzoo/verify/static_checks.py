@@ -1,5 +1,8 @@
 """The probes that need no model: what is reported against what lies there, and the training data against the text."""
 
+import itertools
+import re
+
 import numpy as np
 
 from golfzoo.engine.components import namespace
@@ -8,6 +11,7 @@ from golfzoo.engine.errors import DataError
 from golfzoo.engine.shards import BOS, TokenStream
 from golfzoo.engine.size import count_bytes
 from golfzoo.shipping.code import repack
+from golfzoo.strangers.files import NoSuchFile, read_text
 from golfzoo.verify.challenge import Challenge
 from golfzoo.verify.subject import Subject, own_engine, shadowing
 from golfzoo.verify.verdict import Verdict
@@ -16,6 +20,8 @@ _RUN, _RUN_BYTES = 24, 60  # tokens, and more of them where they are short
 # Of a document's runs: a half of it that stands elsewhere is a leak, licences and headers are not.
 _LEAKED = 0.4
 _OVERRUN = 0.01
+_STEP = re.compile(r"(?:\d\d:\d\d:\d\d )?step (\d{1,9}): loss \S+, (\d{1,7}\.\d) s")
+_ROUNDED = 0.1  # seconds of the log have one digit
 _CHUNK_TOKENS = 2**24
 _TABLE_BITS = 28
 
@@ -33,7 +39,8 @@ def check_size(subject: Subject, challenge: Challenge | None) -> Verdict:
 
 
 def check_clocks(subject: Subject, challenge: Challenge | None) -> Verdict:
-    """Training may overrun its cap by the step that crossed it, which a challenge wants to be a short one."""
+    """Training may overrun its cap by the step that crossed it, which a challenge wants to be a short one. The log's
+    steps must have been as long as what is reported."""
     plan, seconds = namespace(subject.tables), subject.claim["seconds"]
     trained, cap = seconds["train"], plan.train.max_wallclock_seconds  # calibration is in it
     longest = plan.eval.max_seconds
@@ -43,12 +50,42 @@ def check_clocks(subject: Subject, challenge: Challenge | None) -> Verdict:
     step = min(step, _OVERRUN * cap) if challenge else step  # two steps of 599 s would have 1,198
     evaluated, with_loading = seconds["eval"], seconds["eval"] + seconds["load"]
     holds = (not cap or trained <= cap + step) and with_loading <= longest
+    added_up, logged = _add_up(subject)
     return Verdict(
         "clocks",
-        holds and min(trained, evaluated) >= 0,
+        holds and min(trained, evaluated) >= 0 and added_up,
         f"training {trained:.1f} s{f' of {cap:.0f}' if cap else ', no cap'}; evaluation {evaluated:.1f} s, with "
-        f"loading {with_loading:.1f} s, of {longest:.0f}",
+        f"loading {with_loading:.1f} s, of {longest:.0f}; on no limited clock: {_beside(seconds)}; {logged}",
     )
+
+
+def _beside(seconds: dict[str, float]) -> str:
+    """What a run did before training, and for what nobody has set a limit: it is there to be seen."""
+    return ", ".join(f"{name} {seconds[name]:.1f} s" for name in ("setup", "warmup") if name in seconds) or "nothing"
+
+
+def _add_up(subject: Subject) -> tuple[bool, str]:
+    """Whether the steps in the log add up to the training that is reported; what there is to say of it. Those of a run
+    that was resumed are those of its last try."""
+    name = "log.txt" if subject.sources is None else "train.log"
+    try:
+        text = read_text(subject.folder / name, "log", errors="replace")
+    except NoSuchFile:
+        return True, f"no {name}"
+    found = [match for line in text.splitlines() if (match := _STEP.match(line))]
+    if not found:
+        return True, f"no step in {name}"
+    steps = sorted({int(match[1]): float(match[2]) for match in found}.items())
+    (last, seconds), pace = steps[-1], [after[1] - before[1] for before, after in itertools.pairwise(steps)]
+    claimed = subject.claim["seconds"]["train"] - subject.claim["seconds"].get("calibrate", 0.0)
+    figure = f"step {last} of {subject.claim['steps']} logged at {seconds:.1f} s"
+    faults = [
+        (last > subject.claim["steps"], "more steps than reported"),
+        (seconds > claimed + _ROUNDED, f"longer than the {claimed:.1f} s reported"),
+        (min(pace, default=0.0) < 0, "seconds that go backwards"),
+    ]
+    wrong = [what for fault, what in faults if fault]
+    return not wrong, "; ".join([figure, *wrong])
 
 
 def check_code(subject: Subject) -> Verdict:
