@@ -37,6 +37,8 @@ def restructured(docstring: str) -> str:
 def _paragraph(lines: list[str]) -> str:
     if all(line.startswith("    ") for line in lines):
         return "::\n\n" + "\n".join(lines)
+    if lines[0].startswith(">>> "):  # shown, not run: it needs what the tests of its module prepare
+        return ".. code-block:: pycon\n\n" + "\n".join(f"    {line}" for line in lines)
     if not _ROW.match(lines[0]):
         return prose(" ".join(line.strip() for line in lines))
     rows: list[list[str]] = []
