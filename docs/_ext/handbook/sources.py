@@ -42,10 +42,9 @@ class LinksToSources(SphinxTransform):
         for link in links:
             if link.get("reftype") == "myst" and (path := self.path_of(link)):
                 here, there = (self.app.builder.get_target_uri(page) for page in (self.env.docname, page_of(path)))
+                uri = relative_uri(here, there) + (f"#{anchor}" if (anchor := link.get("reftargetid")) else "")
                 self.wanted.add(path)
-                link.replace_self(
-                    nodes.reference("", "", *link.children, refuri=relative_uri(here, there), internal=True)
-                )
+                link.replace_self(nodes.reference("", "", *link.children, refuri=uri, internal=True))
 
     @property
     def wanted(self) -> set[Path]:
