@@ -23,7 +23,7 @@ autodoc_typehints_format = "short"
 # What signatures name and no page here describes: types of libraries, and the engine's own.
 nitpick_ignore_regex = [
     ("py:.*", r"(collections|np|numpy|nn|pathlib|pluggy|pydantic|torch)\..*|.*Mapping|Tensor"),
-    ("py:class", r"Averaging|StandIns|Now|Path|Speaker|golfzoo\.zoo\.Zoo|(Record|Data|Train|Eval|Size)Table"),
+    ("py:class", r"Averaging|StandIns|Now|Path|Speaker|Tensors|golfzoo\.zoo\.Zoo|(Record|Data|Train|Eval|Size)Table"),
 ]
 
 html_theme = "furo"
