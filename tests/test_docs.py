@@ -221,14 +221,16 @@ def is_called(line):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, data_root, tiny_run):
-    """A folder in which the pages' commands can be called: records, runs of the names that pages give them, and data
-    under the names of the cpu profile."""
+    """A folder in which the pages' commands can be called: records, runs and texts of the names that pages give them,
+    and data under the names of the cpu profile."""
     folder = tmp_path_factory.mktemp("place")
     (folder / "records").symlink_to(ROOT / "records")
     for name in ("baseline-20261123-101300-a1b2c3", "strided-20261123-111300-d4e5f6"):
         shutil.copytree(tiny_run, folder / "runs" / name)
         result = folder / "runs" / name / "result.json"
         result.write_text(json.dumps({**json.loads(result.read_text()), "record": name.partition("-")[0]}))
+    for text in re.findall(r"\b\w+\.txt\b", "\n".join(lines_of_blocks())):
+        (folder / text).write_text("import this\n" * 20)
     stdlib, tokenizers = folder / "data" / "datasets" / "stdlib", folder / "data" / "tokenizers"
     shutil.copytree(data_root / "datasets" / "tiny", stdlib)
     shutil.copytree(data_root / "tokenizers", tokenizers)
