@@ -33,6 +33,7 @@ class Size(Shape):
 class Split(Shape):
     tokens: Count
     sha256: str
+    shards: Annotated[int, pydantic.Field(ge=1, le=10**6)] = 1
 
 
 class Dataset(Shape):

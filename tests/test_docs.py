@@ -173,7 +173,7 @@ def test_commands_exist_and_their_options_do(page, zoo):
             if word.startswith("--"):
                 assert word in options, f"{line}: {word}"
             if word.startswith("records/"):
-                assert (ROOT / word).exists(), line
+                assert [*ROOT.glob(word)], line
         command.make_parser(click.Context(command)).parse_args(list(arguments))  # raises where it does not parse
         given = command.make_context(name, list(arguments), resilient_parsing=True).params
         if name == "plugins" and given["name"]:

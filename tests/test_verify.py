@@ -539,6 +539,19 @@ def test_the_log_s_steps_add_up(tiny_run, zoo, data_root, monkeypatch, tmp_path,
     assert wrong in verdict.figure
 
 
+def test_training_on_other_shards_than_those_here_is_said(tiny_run, zoo, data_root, monkeypatch):
+    from golfzoo.verify.static_checks import check_leak
+    from golfzoo.verify.subject import read_subject
+
+    monkeypatch.setenv("GOLFZOO_DATA", str(data_root))
+    subject = read_subject(tiny_run, zoo)
+    assert check_leak(subject).holds
+    subject.claim["dataset"]["train"]["sha256"] = "0" * 64
+    verdict = check_leak(subject)
+    assert verdict.holds is None
+    assert "trained on other shards than those here" in verdict.figure
+
+
 def test_what_cannot_be_verified_is_said_plainly(data_root, tmp_path, packed):
     done = call(data_root, "verify", tmp_path)
     assert (done.exit_code, done.stderr) == (2, f"golfzoo: {tmp_path}: has no artifact.golf\n")

@@ -110,20 +110,27 @@ def fingerprint(folder: Path, tokenizer_file: Path) -> dict[str, Any]:
     prints: dict[str, Any] = {"name": folder.name, "tokenizer": tokenizer}
     for split in ("train", "val"):
         stream = TokenStream(folder, split)
-        digest = hashlib.sha256()
-        for path in [*stream.paths, *(side_files(folder) if split == "val" else ())]:
-            digest.update(f"{path.name} {path.stat().st_size}\n".encode())
-            if split == "val":
-                digest.update(file_sha256(path).encode())
-                continue
-            with open(path, "rb") as file:
-                digest.update(file.read(HEADER_BYTES + _SAMPLE_BYTES))
-                file.seek(max(0, path.stat().st_size - _SAMPLE_BYTES))
-                digest.update(file.read())
-        prints[split] = {"tokens": len(stream), "shards": len(stream.paths), "sha256": digest.hexdigest()}
+        paths = [*stream.paths, *(side_files(folder) if split == "val" else ())]
+        digest = hash_shards(paths, whole=split == "val")
+        prints[split] = {"tokens": len(stream), "shards": len(stream.paths), "sha256": digest}
     if "baseline_bpb" in (description := describe_dataset(folder)):
         prints["baseline_bpb"] = description["baseline_bpb"]
     return prints
+
+
+def hash_shards(paths: list[Path], whole: bool) -> str:
+    """A hash over shards: of their names and sizes, and of all that they hold, or of beginnings and ends."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+        if whole:
+            digest.update(file_sha256(path).encode())
+            continue
+        with open(path, "rb") as file:
+            digest.update(file.read(HEADER_BYTES + _SAMPLE_BYTES))
+            file.seek(max(0, path.stat().st_size - _SAMPLE_BYTES))
+            digest.update(file.read())
+    return digest.hexdigest()
 
 
 def _count(stream: TokenStream, tokenizer: Any) -> tuple[int, int, int]:

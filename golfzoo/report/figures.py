@@ -82,17 +82,17 @@ def draw_sizes(runs: list[Run]) -> Drawing | None:
     axes.ticklabel_format(axis="y", style="plain", useOffset=False)
     settle_ticks(figure, axes)
     axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())  # as laid out: labels are placed for these
-    _label_dots(axes, [run.number for run in shown], places)
+    label_dots(axes, [f"#{run.number}" for run in shown], places)
     caption = "Better is lower, smaller is further left. Runs that lie upon one another share a label."
     return Drawing("sizes", "Score against bytes", caption, figure)
 
 
-def _label_dots(axes: Any, numbers: list[int], places: list[tuple[float, float]]) -> None:
-    """`#3` at every dot, with a line to it where there was no room beside it. The figure has been laid out."""
+def label_dots(axes: Any, names: list[str], places: list[tuple[float, float]]) -> None:
+    """A name at every dot, with a line to it where there was no room beside it. The figure has been laid out."""
     points = 72 / axes.figure.dpi
     dots = [tuple(axes.transData.transform(place) * points) for place in places]
     groups = cluster(dots, nearer_than=5)
-    texts = [", ".join(f"#{numbers[number]}" for number in group) for group in groups]
+    texts = [", ".join(names[number] for number in group) for group in groups]
     sizes = [(0.62 * _LABEL_SIZE * len(text), 1.15 * _LABEL_SIZE) for text in texts]
     frame = axes.get_window_extent()
     bounds = Box(*(edge * points for edge in (frame.x0, frame.y0, frame.x1, frame.y1)))

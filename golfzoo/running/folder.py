@@ -60,7 +60,7 @@ def describe_environment(record: Record, device: str, num_processes: int) -> dic
         "device": device,
         "cores": cores(),
         "processes": num_processes,
-        "git": _git_state(),
+        "git": git_state(),
         "components": describe_components(record),
     }
 
@@ -78,7 +78,7 @@ def describe_components(record: Record) -> list[dict[str, str]]:
     ]
 
 
-def _git_state() -> dict[str, Any] | None:
+def git_state() -> dict[str, Any] | None:
     """Commit and cleanliness of the checkout that golfzoo itself lies in; None where it lies in none."""
     try:
         commit, status = (

@@ -201,13 +201,13 @@ def tabulate(grid: Grid) -> list[dict[str, Any]]:
     groups: dict[str, list[Cell]] = {}
     for cell in grid.cells:
         groups.setdefault(cell.name, []).append(cell)
-    base = _completed(groups[ALONE])
+    base = completed(groups[ALONE])
     rows = []
     for name, cells in groups.items():
-        done = _completed(cells)
+        done = completed(cells)
         row: dict[str, Any] = {"name": name, "seeds": len(done.results), "failed": len(cells) - len(done.results)}
         if done.results:
-            row |= _means(done)
+            row |= means_of(done)
         if done.results and base.results and name != ALONE:
             row |= _difference(base, done)
         rows.append(row)
@@ -221,13 +221,16 @@ def write_table(grid: Grid, rows: list[dict[str, Any]]) -> None:
     write_json(grid.folder / "ablation.json", grid.describe() | {"rows": rows})
 
 
-def _completed(cells: list[Cell]) -> Group:
+def completed(cells: list[Cell]) -> Group:
+    """The runs of these cells that ended well."""
     folders = [cell.folder for cell in cells if cell.status() == "completed"]
     results = [read_result(folder) for folder in folders]
     return Group(cells[0].name, folders, results, [read_environment(folder) for folder in folders])
 
 
-def _means(group: Group) -> dict[str, Any]:
+def means_of(group: Group) -> dict[str, Any]:
+    """Of a row in the table: scores and seconds on the average, the most bytes."""
+
     def mean(read: Callable[[dict[str, Any]], float]) -> float:
         return sum(map(read, group.results)) / len(group.results)
 

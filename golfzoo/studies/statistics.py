@@ -39,6 +39,15 @@ def welch(a: list[float], b: list[float], margin: float = 0.0, confidence: float
     return Welch(gain, (gain - reach, gain + reach), t, df, student_t_tail(t, df))
 
 
+def mean_interval(values: list[float], confidence: float = 0.95) -> tuple[float, float | None]:
+    """The mean, and half of its two-sided interval by Student's t; None for a single value."""
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return mean, None
+    error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return mean, student_t_quantile(0.5 + confidence / 2, len(values) - 1) * error
+
+
 def student_t_tail(t: float, df: float) -> float:
     """P(T > t) for Student's t, by the incomplete beta function."""
     import mpmath

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import math
 import shutil
 import sys
 from pathlib import Path
@@ -83,6 +82,7 @@ def records(zoo: Zoo, folder: Path, as_json: bool, sizes: bool = False) -> str:
     if not files:
         raise UsageError(f"{folder}: holds no records (*.toml)")
     from golfzoo.shipping.code import pack_code
+    from golfzoo.studies.leaderboard import by_family
 
     rows: list[dict[str, Any]] = []
     for file in files:
@@ -97,10 +97,7 @@ def records(zoo: Zoo, folder: Path, as_json: bool, sizes: bool = False) -> str:
             published = (table["published"] or {}).get("val_bpb")
             row |= {"name": table["name"], "family": table["family"], "published": published}
             rows.append({**row, "summary": table["summary"], **code})
-    best: dict[str, float] = {}
-    for row in rows:
-        best[row["family"]] = min(best.get(row["family"], math.inf), row["published"] or math.inf)
-    rows.sort(key=lambda row: (not row["family"], best[row["family"]], row["family"], row["published"] or math.inf))
+    rows = by_family(rows)
     if as_json:
         return json.dumps(rows, indent=1)
 
@@ -112,7 +109,7 @@ def records(zoo: Zoo, folder: Path, as_json: bool, sizes: bool = False) -> str:
     lines: list[str] = []
     shown = iter(_aligned([cells(row) for row in rows]))
     for family, members in itertools.groupby(rows, key=lambda row: row["family"]):
-        heading = [family or "of no family"] if any(best) else []
+        heading = [family or "of no family"] if any(row["family"] for row in rows) else []
         lines += [*([""] if lines else []), *heading, *itertools.chain(*itertools.islice(shown, len([*members])))]
     return "\n".join(lines)
 

@@ -92,6 +92,9 @@ def _judgement(report: dict[str, Any]) -> Iterable[str]:
             )
 
 
+_PUBLISHED = (("published", "{:.4f}"), ("published_gain", "{:+.4f}"))
+
+
 def show_ablation(rows: list[dict[str, Any]]) -> None:
     """What `golfzoo ablate` prints at the end."""
     console = make_console()
@@ -108,6 +111,20 @@ def show_ablation(rows: list[dict[str, Any]]) -> None:
     header += ["final - record [95 %]", "p (Holm)"]
     least = ["headroom", "eval s", "train s", "roundtrip", "trained", "bytes", *header[:-3:-1]]
     show_table(console, "Bits per byte, bytes, seconds", header, cells, least)
+
+
+def show_leaderboard(rows: list[dict[str, Any]]) -> None:
+    """What `golfzoo leaderboard` prints at the end."""
+    cells = []
+    for row in rows:
+        pocket = f"{row['pocket']:.4f}" + (f" ± {row['reach']:.4f}" if row["reach"] is not None else "")
+        published = [or_unknown(row.get(name), form, "-") for name, form in _PUBLISHED]
+        compared = [row.get("before", "-"), or_unknown(row.get("gain"), "{:+.4f}", "-")]
+        p = or_unknown(row.get("p"), "{:.2g}", "-")
+        cells.append([row["name"], pocket, *compared, p, *published, row["artifact"], row["code"]])
+    header = ["record", "pocket", "before it", "gain", "p (Holm)", "published", "gain there", "artifact", "code"]
+    least = ["code", "artifact", "before it", "gain there", "published"]
+    show_table(make_console(), "Bits per byte", header, cells, least)
 
 
 def difference_of(row: dict[str, Any]) -> str:

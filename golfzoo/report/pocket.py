@@ -1,0 +1,123 @@
+"""The measured leaderboard as a page of Markdown and as a plot: pocket scores beside published ones."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+from golfzoo.report.drawing import Drawing, new_figure, settle_ticks, styled, to_png
+from golfzoo.report.figures import label_dots
+from golfzoo.report.style import LIGHT
+from golfzoo.studies.leaderboard import rows_of
+
+_HEADER = (
+    "record", "pocket", "before it", "gain on that", "p", "published", "gain there", "artifact", "code", "train s"
+)  # fmt: skip
+_MOST_LABELS = 14
+
+
+def render(table: dict[str, Any], picture: str | None) -> str:
+    """The page, README.md beside the records. `picture` is the plot's name beside it."""
+    rows = rows_of(table)
+    lines = ["# The leaderboard, measured", "", *_head(table["conditions"], rows), ""]
+    if picture:
+        lines += [f"![Pocket gains against published gains]({picture})", ""]
+    lines += [*_turned_round(rows), ""]
+    for family, members in itertools.groupby(rows, key=lambda row: row["family"]):
+        lines += [f"## {family[:1].upper()}{family[1:]}" if family else "## Of no family", ""]
+        lines += ["| " + " | ".join(_HEADER) + " |", "|---|" + "---:|" * (len(_HEADER) - 1)]
+        lines += ["| " + " | ".join(_cells(row, len(table["conditions"]["seeds"]))) + " |" for row in members]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def draw_pocket_gains(rows: list[dict[str, Any]]) -> Drawing | None:
+    """What every record gained on the one before it: as published, and here."""
+    shown = [row for row in rows if "gain" in row]
+    if not shown:
+        return None
+    figure, axes = new_figure(4.4)
+    axes.axhline(0, color=LIGHT["muted"], linewidth=0.9)
+    places = [(row["published_gain"], row["gain"]) for row in shown]
+    for row, (x, y) in zip(shown, places, strict=True):
+        low, high = row.get("interval") or (y, y)
+        colour = LIGHT["good"] if low > 0 else LIGHT["bad"] if high < 0 else LIGHT["muted"]
+        axes.plot([x, x], [low, high], color=colour, linewidth=1.6, alpha=0.6, solid_capstyle="round")
+        axes.plot(x, y, "o", color=colour, markersize=5)
+    axes.set(xlabel="published gain on the record before, bits per byte", ylabel="pocket gain")
+    axes.margins(x=0.12, y=0.12)
+    settle_ticks(figure, axes)
+    axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())  # as laid out: labels are placed for these
+    told = sorted(range(len(shown)), key=lambda number: -abs(shown[number]["gain"]))[:_MOST_LABELS]
+    label_dots(axes, [shown[number]["name"] for number in told], [places[number] for number in told])
+    caption = "Above the line a record is better than the one before it here too; grey: its interval has 0 in it."
+    return Drawing("leaderboard", "Pocket gains against published gains", caption, figure)
+
+
+def write_plot(rows: list[dict[str, Any]], path: Path) -> bool:
+    """The plot as a PNG; False where there is nothing to draw. Needs the extra [report]: UsageError."""
+    with styled():
+        if drawing := draw_pocket_gains(rows):
+            path.write_bytes(to_png(drawing))
+    return drawing is not None
+
+
+def _head(conditions: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
+    git, versions = conditions.get("git") or {}, conditions["versions"]
+    seeds, dataset = conditions["seeds"], conditions.get("dataset") or {}
+    fewer = [row["name"] for row in rows if row["num_seeds"] < len(seeds)]
+    commit = f", commit {git['commit'][:12]}{'' if git.get('clean') else ' with changes'}" if git.get("commit") else ""
+    others = dataset.get("baseline_bpb") or {}
+    lines = [
+        "Written by `golfzoo leaderboard`, from [leaderboard.json](leaderboard.json). Bits per byte; less is better.",
+        "",
+        f"- **Every record** under profile `{conditions['profile']}`"
+        + (f" with `{' '.join(conditions['overrides'])}`" if conditions["overrides"] else "")
+        + f", seeds {', '.join(map(str, seeds))}. Small models, few steps: **not comparable with published scores**.",
+        f"- **Machine**: {conditions['device']}, {conditions['platform']}; "
+        + ", ".join(f"{name} {version}" for name, version in versions.items())
+        + f"{commit}; {conditions['date']}.",
+    ]
+    if others:
+        said = ", ".join(f"{name} {bpb:.4f}" for name, bpb in others.items())
+        lines.append(f"- **Text**: {dataset.get('name')}; general compressors make of it {said}.")
+    lines += [
+        "- **pocket**: mean over the seeds and half of its 95 % interval by Student's t. **before it**: the next worse "
+        "published score of a record that is no later; **gain on that** here, with Welch's 95 % interval; **p** is "
+        "two-sided, by Holm over the whole page. Intervals are of seeds: they tell what chance does, and nothing else.",
+    ]
+    if fewer:
+        lines.append(f"- **Fewer seeds** so far: {', '.join(fewer)}.")
+    return lines
+
+
+def _turned_round(rows: list[dict[str, Any]]) -> list[str]:
+    compared = [row for row in rows if "interval" in row]
+    better = [row["name"] for row in compared if row["interval"][0] > 0]
+    worse = [row["name"] for row in compared if row["interval"][1] < 0]
+    if not compared:
+        return ["No record has been run under two seeds yet, so nothing is shown."]
+    return [
+        f"Of {len(compared)} published gains {len(better)} are gains here too, {len(worse)} are turned round by so "
+        f"small models in so few steps, and {len(compared) - len(better) - len(worse)} are lost in what seeds do.",
+        *([f"Turned round: {', '.join(worse)}."] if worse else []),
+    ]
+
+
+def _cells(row: dict[str, Any], num_seeds: int) -> list[str]:
+    reach = f" ± {row['reach']:.4f}" if row["reach"] is not None else ""
+    fewer = f" ({row['num_seeds']} of {num_seeds} seeds)" if row["num_seeds"] < num_seeds else ""
+    gain = f"{row['gain']:+.4f}" if "gain" in row else "-"
+    if "interval" in row:
+        gain += f" [{row['interval'][0]:+.4f}, {row['interval'][1]:+.4f}]"
+    return [
+        f"[{row['name']}]({row['file']})",
+        f"**{row['pocket']:.4f}**{reach}{fewer}",
+        row.get("before", "-"),
+        gain,
+        f"{row['p']:.2g}" if row.get("p") is not None else "-",
+        f"{row['published']:.4f}" if row["published"] else "-",
+        f"{row['published_gain']:+.4f}" if "published_gain" in row else "-",
+        f"{row['artifact']:,}",
+        f"{row['code']:,}",
+        f"{row['seconds']:.1f}",
+    ]

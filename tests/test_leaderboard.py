@@ -1,0 +1,157 @@
+"""The measured leaderboard: what its table says, against scipy; when it no longer holds; and a subset run anew."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from conftest import REPOSITORY
+from golfzoo.studies.leaderboard import by_family, differences, rows_of
+
+CONDITIONS = {
+    "profile": "cpu", "overrides": [], "seeds": [1, 2, 3], "device": "cpu", "platform": "here",
+    "versions": {"torch": "2"}, "git": None, "date": "2026-01-01", "dataset": None,
+}  # fmt: skip
+
+
+def record(name, family, published, date, scores):
+    source = {"val_bpb": published, "source": f"somewhere, {date}_{name}"} if published else None
+    runs = [
+        {"seed": seed, "val_bpb": score, "artifact": 1000 + seed, "train_seconds": 2.0, "steps": 4,
+         "model_sha256": f"{name}{seed}"}
+        for seed, score in enumerate(scores, 1)
+    ]  # fmt: skip
+    about = {"name": name, "file": f"{name}.toml", "family": family, "published": source}
+    return {**about, "sha256": name, "code": 7, "runs": runs}
+
+
+@pytest.fixture
+def table():
+    return {
+        "schema": 1,
+        "conditions": CONDITIONS,
+        "records": [
+            record("first", "old", 1.22, "2026-03-17", [3.0, 3.1, 3.05]),
+            record("second", "old", 1.20, "2026-03-18", [2.5, 2.6, 2.55]),
+            record("apart", "other", 1.21, "2026-04-01", [4.0, 4.1, 4.2]),
+            record("third", "new", 1.10, "2026-03-19", [3.6, 3.8, 3.7]),
+            record("alone", "", None, "", [2.0]),
+            record("never run", "new", 1.0, "2026-05-01", []),
+        ],
+    }
+
+
+def test_rows_are_what_scipy_says_of_the_runs(table):
+    rows = {row["name"]: row for row in rows_of(table)}
+    assert list(rows) == ["third", "second", "first", "apart", "alone"]
+    assert {name: row.get("before") for name, row in rows.items()} == {
+        "first": None, "second": "first", "third": "second", "apart": "first", "alone": None,
+    }  # fmt: skip
+    for name, row in rows.items():
+        scores = next(record["runs"] for record in table["records"] if record["name"] == name)
+        scores = [run["val_bpb"] for run in scores]
+        assert row["pocket"] == pytest.approx(np.mean(scores))
+        if len(scores) == 1:
+            assert row["reach"] is None
+            continue
+        low, high = stats.t.interval(0.95, len(scores) - 1, np.mean(scores), stats.sem(scores))
+        assert (row["pocket"] - row["reach"], row["pocket"] + row["reach"]) == pytest.approx((low, high))
+    compared = [rows[name] for name in ("second", "third", "apart")]
+    raw = []
+    for row in compared:
+        test = stats.ttest_ind(rows[row["before"]]["scores"], row["scores"], equal_var=False)
+        interval = test.confidence_interval(0.95)
+        assert row["interval"] == pytest.approx((interval.low, interval.high))
+        assert row["published_gain"] == pytest.approx(rows[row["before"]]["published"] - row["published"])
+        raw.append(test.pvalue)
+    order = np.argsort(raw)
+    holm = np.maximum.accumulate(np.minimum(1, np.sort(raw) * np.arange(3, 0, -1)))
+    assert [compared[place]["p"] for place in order] == pytest.approx(list(holm))
+
+
+def test_the_page_says_what_was_turned_round(table):
+    from golfzoo.report.pocket import render
+
+    page = render(table, None)
+    assert "Of 3 published gains 1 are gains here too, 2 are turned round" in page
+    assert "Turned round: third, apart." in page
+    assert "**Fewer seeds** so far: alone." in page
+    assert "| [second](second.toml) | **2.5500** ± 0.1242 | first | +0.5000 [+0.3867, +0.6133] | 0.0" in page
+    assert "never run" not in page
+    for line in page.splitlines():
+        assert not line.startswith("|") or line.count("|") == 11, line
+
+
+def test_what_no_longer_holds_is_said(table):
+    now = json.loads(json.dumps(table))
+    assert differences(table, now, "page", "page") == []
+    now["records"][0]["sha256"] = "changed"
+    now["records"][1]["runs"][0]["val_bpb"] += 1e-9
+    now["records"][2]["runs"][0]["model_sha256"] = "other"
+    now["records"].append(record("new one", "new", 1.0, "2026-05-02", [1.0]))
+    assert differences(table, now, "page", "another") == [
+        "apart: seed 1 gives other weights than before, at the same score",
+        "first: says something else than when it was measured",
+        "new one: is not in the table",
+        "second: seed 1 gives 2.500000 bits per byte, and gave 2.500000",
+        "the page is not what the figures beside it make; write it again",
+    ]
+    now["conditions"] = {**CONDITIONS, "platform": "elsewhere"}  # where the last digits are others
+    assert len(differences(table, now, "page", "page")) == 2
+    now["records"][1]["runs"][0]["val_bpb"] += 0.01
+    assert len(differences(table, now, "page", "page")) == 3
+
+
+def test_families_come_by_their_best():
+    rows = [
+        {"family": family, "published": score} for family, score in (("", 1.0), ("a", 1.2), ("b", 1.1), ("a", None))
+    ]
+    assert [(row["family"], row["published"]) for row in by_family(rows)] == [
+        ("b", 1.1), ("a", 1.2), ("a", None), ("", 1.0),
+    ]  # fmt: skip
+
+
+def test_misuse_is_one_line(golfzoo, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    naive = REPOSITORY / "records" / "naive_baseline.toml"
+    for arguments, said in (
+        (["train.iterations=2"], "golfzoo: leaderboard: names no record; give files, as in records/*.toml"),
+        ([naive, "--seeds", "one"], "golfzoo: --seeds one: must be whole numbers, as in 1,2,3"),
+        ([naive, "--seeds", ""], "golfzoo: leaderboard: needs a seed; give --seeds 1,2,3"),
+        (
+            [naive, "--check"],
+            "golfzoo: records/leaderboard.json: is no leaderboard; `golfzoo leaderboard RECORD...` makes one",
+        ),
+        (
+            [naive, "x=1", "--check"],
+            "golfzoo: leaderboard --check: takes KEY=VALUE from records/leaderboard.json; leave them out",
+        ),
+        ([naive, "--job", "a=1"], "golfzoo: --job: is for --executor"),
+    ):
+        status, output = golfzoo("leaderboard", *arguments)
+        assert (status, output.splitlines()[-1]) == (2, said)
+
+
+@pytest.mark.slow
+def test_a_subset_of_the_zoo_gives_what_it_gave(golfzoo, tiny_record, data_root, tmp_path):
+    """Run, written, held against itself, and run anew; then something changes."""
+    Path(tmp_path / "other.toml").write_text(tiny_record.read_text().replace('name = "tiny"', 'name = "other"'))
+    files = [tiny_record, tmp_path / "other.toml"]
+    options = ["--table", tmp_path / "README.md", "--out", tmp_path / "runs"]
+    status, output = golfzoo(
+        "leaderboard", *files, "train.iterations=3", "--profile", "none", "--seeds", "1,2", *options
+    )
+    assert status == 0, output
+    assert (tmp_path / "leaderboard.png").read_bytes().startswith(b"\x89PNG") or "nothing to draw" in output
+    for more in ([], ["--fresh"]):
+        status, output = golfzoo("leaderboard", *files, "--check", *more, *options)
+        assert status == 0, output
+        assert "2 records are what was measured; 4 of their runs give the same" in output
+    figures = json.loads((tmp_path / "leaderboard.json").read_text())
+    figures["records"][0]["runs"][1]["model_sha256"] = "0" * 64
+    (tmp_path / "leaderboard.json").write_text(json.dumps(figures))
+    status, output = golfzoo("leaderboard", *files, "--check", *options)
+    assert status == 1
+    assert "tiny: seed 2 gives other weights than before, at the same score" in output
