@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from golfzoo.engine.protocols import Tokenizer
 
 ARTIFACT = "artifact.golf"
+
+_BRIEF_TOKENS, _BRIEF_SECONDS = 64, 3.0
 
 
 class Token(NamedTuple):
@@ -146,6 +149,17 @@ class Speaker:
                 yield piece
         if piece := stream.rest():
             yield piece
+
+
+def speak_briefly(folder: Path, seed: int) -> str:
+    """Some 64 tokens of a run's model, for who watched it being made: no more than some seconds' worth of them. It is
+    somewhat surer of itself than it was scored, which reads better."""
+    pieces, started = [], time.monotonic()
+    for piece in load(folder).generate(tokens=_BRIEF_TOKENS, temperature=0.8, seed=seed):
+        pieces.append(piece)
+        if time.monotonic() - started > _BRIEF_SECONDS:
+            break
+    return "".join(pieces)
 
 
 def load(path: str | Path) -> Speaker:
