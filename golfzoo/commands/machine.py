@@ -1,6 +1,7 @@
 """bench, doctor: this machine, for a record and in itself."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -46,6 +47,7 @@ def bench(
         raise UsageError("bench measures one process; start it without torchrun or srun")
     if trace and (trace.exists() or not trace.absolute().parent.is_dir()):
         raise UsageError(f"--trace {trace}: {'exists already' if trace.exists() else 'its folder is not there'}")
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # torch's profiler says that it starts and stops
     resolved = load(record, overrides, profile, quiet=as_json)
 
     def say(line: str) -> None:

@@ -28,8 +28,8 @@ _RULES = """
 .heat i, .scale i { font-style: normal; border-radius: 2px; }
 .heat i:hover { outline: 1.5px solid var(--accent); }
 .heat u { text-decoration: none; color: var(--muted); }
-.scale { display: flex; flex-wrap: wrap; gap: 4px; font-size: 13px; }
-.scale i { padding: 1px 7px; }
+.scale { margin: 18px 0 0; font-size: 13px; color: var(--muted); line-height: 1.9; }
+.scale i { padding: 1px 7px; margin-right: 4px; color: var(--ink); }
 """
 
 
@@ -98,7 +98,7 @@ def _shades() -> str:
 def _scale() -> Markup:
     names = [f"below {_BITS[0]}", *(f"{bound:g}" for bound in _BITS)]
     shades = [element("i", name, class_=f"h{number}") for number, name in enumerate(names)]
-    return element("p", "bits, from: ", *shades, class_="scale")
+    return element("p", "Bits of a token, from: ", *shades, class_="scale")
 
 
 def _lead(scored: ScoredTexts, model: str) -> Markup:
