@@ -394,6 +394,7 @@ def test_mistakes_are_lines(golfzoo, tiny_run, tmp_path, monkeypatch):
         (2, "has no artifact.golf", ("sample", none)),
         (2, "there is no record.toml beside it", ("sample", alone)),
         (2, "temperature nan: must be 0 or more", ("sample", tiny_run, "--temperature", "nan")),
+        (2, "--prompt: must be UTF-8 text", ("sample", tiny_run, "--prompt", "\udcff")),
         (1, "its checksum does not match", ("sample", damaged)),
         (2, "empty.txt: is empty", ("score", tiny_run, "--text", empty)),
         (2, "byte 3: not UTF-8 text", ("score", tiny_run, "--text", tmp_path / "latin.txt")),

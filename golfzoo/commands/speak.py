@@ -29,6 +29,8 @@ def sample(path: Path, prompt: str, tokens: int, temperature: float, top_k: int,
     """
     if not temperature >= 0:
         raise UsageError(f"--temperature {temperature}: must be 0 or more")
+    if prompt.encode("utf-8", "replace").decode() != prompt:
+        raise UsageError("--prompt: must be UTF-8 text")
     _by_itself("sample")
     from golfzoo.report.speaker import load
 
