@@ -55,7 +55,7 @@ class Token(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The bytes as text; what is no whole character as escapes, such as \\\\xe2."""
+        """The bytes as text; what is no whole character as escapes, such as \\xe2."""
         return self.data.decode("utf-8", "backslashreplace")
 
     @property
