@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from golfzoo.commands import ablate, audit, cache, data, judge, leaderboard, machine, plugins, report, run
+from golfzoo.commands import ablate, audit, cache, data, judge, leaderboard, machine, plugins, report, run, speak
 from golfzoo.errors import GolfzooError
 from golfzoo.terminal.prose import tell
 
@@ -47,7 +47,7 @@ def _fail(message: str, status: int) -> None:
 
 _COMMANDS = [run.run, run.eval, run.show, ablate.ablate, judge.pack, judge.size, judge.verify, judge.compare]
 _COMMANDS += [plugins.plugins, plugins.records, data.data, cache.cache, machine.bench, machine.doctor]
-_COMMANDS += [leaderboard.leaderboard, report.runs, report.report, audit.audit]
+_COMMANDS += [leaderboard.leaderboard, report.runs, report.report, audit.audit, speak.sample, speak.score]
 
 
 @click.group(cls=Commands, commands=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})

@@ -225,7 +225,8 @@ def golfzoo_loggers() -> list[Component]:
     first process alone, and again where a run is resumed. One that raises is reported, and told nothing more. They
     never ship in a submission.
 
-    event(event)                     a dict, a line of metrics.jsonl: "train" {step, loss, seconds, lr_multiplier},
-                                     "val" {step, val_loss, val_bpb, ...}, "size", "score", ...; training waits for it
+    event(event)                     a dict, a line of metrics.jsonl: "train" {step, loss, seconds, lr_multiplier,
+                                     grad_norm}, "val" {step, val_loss, val_bpb, ...}, "size", "score", ...; training
+                                     waits for it
     finish(result)                   the run has ended, failed or been interrupted; result.json as a dict
     """

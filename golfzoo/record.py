@@ -5,6 +5,7 @@ writes into its folder, and itself a record that runs. Resolving one twice gives
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,6 +107,15 @@ def load_record(path: str, zoo: Zoo, overrides: tuple[str, ...] = (), profile: s
     ]
     if profile != "none" and isinstance(tables.get("record"), dict):
         tables["record"]["profile"] = profile
+    return resolve_tables(path, tables, zoo, notes, problems)
+
+
+def resolve_tables(
+    path: str, tables: dict[str, Any], zoo: Zoo, notes: Sequence[str] = (), found: Sequence[str] = ()
+) -> Record:
+    """The record that tables make. `notes` become its own; `found` are problems that were found before. Raises
+    RecordError as load_record does."""
+    problems = list(found)
     resolved, entries = _resolve(path, tables, zoo, problems)
     lists = {kind.name: _resolve_list(path, tables.get(kind.table, []), kind, zoo, problems) for kind in _LISTED}
     if problems:
@@ -113,7 +123,7 @@ def load_record(path: str, zoo: Zoo, overrides: tuple[str, ...] = (), profile: s
         more = len(problems) - len(said)
         said += [f"{path}: and {more} more"] if more else []
         raise RecordError("\n".join(said))
-    return Record(path, resolved, entries, lists, notes)
+    return Record(path, resolved, entries, lists, list(notes))
 
 
 def _swaps(change: dict[str, Any], tables: dict[str, Any]) -> list[tuple[str, str]]:

@@ -205,6 +205,7 @@ NOT_CALLED = {
     "run records/baseline.toml --nproc 8": "the cpu profile's batch has none for 8 processes",
     "run --resume": "a run that was interrupted: tests/test_resume.py",
     "run $what": "Slurm's variables",
+    "sample submission": "made by pack: tests/test_speaking.py",
     "verify": "a minute: tests/test_verify.py",
 }
 SHORTENED = {"run": "--dry-run", "ablate": "--list"}

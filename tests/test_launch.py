@@ -62,6 +62,10 @@ def test_two_processes_agree_with_one(pair):
     losses = [[event["loss"] for event in events if event["event"] == "train"] for events in (one_events, two_events)]
     assert len(losses[0]) == 10
     assert max(abs(a - b) for a, b in zip(*losses, strict=True)) < 1e-5
+    norms = [
+        [event["grad_norm"] for event in events if event["event"] == "train"] for events in (one_events, two_events)
+    ]
+    assert norms[1] == pytest.approx(norms[0], rel=1e-4), "of both processes' gradients together"
     assert two["processes"] == 2
     assert two["val_bpb"] == pytest.approx(one["val_bpb"], abs=1e-6)
     assert two["tokens_scored"] == one["tokens_scored"]

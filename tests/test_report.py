@@ -219,7 +219,7 @@ def test_the_page_has_every_section_and_stands_alone(page, runs):
     assert wanted <= set(identifiers)
     plots = {path.stem for path in (runs.parent / "pages" / "png").iterdir()}
     expected = {"scores", "sizes", "ablation-1", "loss-over-steps", "loss-over-seconds", "bpb-over-steps", "bytes-1"}
-    assert plots >= expected | {"bpb-over-seconds", "errors-1", "adaptation"}
+    assert plots >= expected | {"bpb-over-seconds", "norm-over-steps", "errors-1", "adaptation"}
     assert sum(name.startswith("adapt") for name in plots) == 1
     assert {f"{name}-title" for name in plots} <= set(identifiers)
     assert sum(tag == "svg" for tag, _ in read.tags) == len(plots)
@@ -427,7 +427,7 @@ def test_nothing_is_cut_off_and_few_points_are_marked(here):
         assert box.x1 <= figure.bbox.width
         curves, left_out = draw_curves(gather(["runs/tiny-evil"]).runs)
         assert left_out == []
-        assert len(curves) == 4
+        assert len(curves) == 6
         for curve in curves:
             assert curve.figure.axes[0].lines[0].get_marker() == "o"
 

@@ -61,7 +61,6 @@ def leaderboard(
     golfzoo leaderboard records/*.toml --check
     """
     from golfzoo.commands.arguments import load
-    from golfzoo.engine.errors import Interrupted
     from golfzoo.studies import ablate as ablation
     from golfzoo.studies import leaderboard as boards
     from golfzoo.terminal.progress import Display
@@ -71,14 +70,9 @@ def leaderboard(
     if not files:
         raise UsageError("leaderboard: names no record; give files, as in records/*.toml")
     grids.check_usage("leaderboard", job, executor)
-    figures = table.with_name("leaderboard.json")
-    wanted = grids.numbers(seeds)
+    wanted, known = grids.numbers(seeds), _known(table, overrides) if check else {}
     if check:
-        if overrides:
-            raise UsageError(f"leaderboard --check: takes KEY=VALUE from {figures}; leave them out")
-        known = boards.read_table(figures)
-        overrides, wanted = known["conditions"]["overrides"], known["conditions"]["seeds"]
-        profile = known["conditions"]["profile"]
+        overrides, wanted, profile = (known["conditions"][name] for name in ("overrides", "seeds", "profile"))
     if not wanted:
         raise UsageError("leaderboard: needs a seed; give --seeds 1,2,3")
     said: list[str] = []
@@ -91,33 +85,46 @@ def leaderboard(
     cells = boards.plan_cells(load_cell, files, wanted)
     records = [record for _, record in cells]
     display = Display(records[0].tables, quiet=as_json)
-    if not (only_list or check) or fresh:
+    runs = not only_list and (fresh or not check)
+    if runs:
         grids.prepare(records[: len(files)], nproc, display)
     datasets = grids.fingerprints(records)
     conditions = boards.conditions_of(overrides, records[0].profile, wanted, datasets[str(records[0].tables["data"])])
-    beside = [os.path.relpath(file, table.parent) for file in files]
     with tempfile.TemporaryDirectory() if check and fresh else nullcontext(out) as folder:
         grid = ablation.lay_out(cells, [], Path(folder), datasets, nproc)
         if only_list:
             grids.show_list(grid, datasets, nproc, as_json)
             return
-
-        def measure() -> dict[str, Any]:
-            return boards.measure(grid, beside, conditions)
-
-        errors: list[str] = []
-        if not check or fresh:
-            try:
-                errors = grids.run(grid, executor, job, fresh, nproc, display, as_json, lambda: None)
-            except (KeyboardInterrupt, Interrupted):
-                display.say("the same command goes on where the leaderboard stopped")
-                raise
+        errors = _run(grid, executor, job, fresh, nproc, display, as_json) if runs else []
+        measured = boards.measure(grid, [os.path.relpath(file, table.parent) for file in files], conditions)
         if check:
-            _check(known, measure(), table, display.say)
+            _check(known, measured, table, display.say)
         else:
-            _write(grid, measure(), table, display, as_json)
+            _write(grid, measured, table, display, as_json)
     if errors:
         raise SystemExit(1)
+
+
+def _known(table: Path, overrides: list[str]) -> dict[str, Any]:
+    """The table that is to be checked."""
+    from golfzoo.studies.leaderboard import read_table
+
+    figures = table.with_name("leaderboard.json")
+    if overrides:
+        raise UsageError(f"leaderboard --check: takes KEY=VALUE from {figures}; leave them out")
+    return read_table(figures)
+
+
+def _run(
+    grid: Any, executor: str | None, job: tuple[str, ...], fresh: bool, nproc: int, display: Any, quiet: bool
+) -> list[str]:
+    from golfzoo.engine.errors import Interrupted
+
+    try:
+        return grids.run(grid, executor, job, fresh, nproc, display, quiet, lambda: None)
+    except (KeyboardInterrupt, Interrupted):
+        display.say("the same command goes on where the leaderboard stopped")
+        raise
 
 
 def _write(grid: Any, measured: dict[str, Any], table: Path, display: Any, as_json: bool) -> None:

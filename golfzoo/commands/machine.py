@@ -1,7 +1,9 @@
 """bench, doctor: this machine, for a record and in itself."""
 
 import json
+import os
 import sys
+from pathlib import Path
 
 import click
 
@@ -21,6 +23,9 @@ from golfzoo.terminal.prose import echo, tell
     metavar="N",
     help="Validation tokens scored in a repetition, about.  [default: 524288 on CUDA, else 16384]",
 )
+@click.option(
+    "--trace", type=click.Path(path_type=Path), metavar="FILE", help="Write what some training steps do, as JSON."
+)
 @json_option
 def bench(
     record: str,
@@ -28,16 +33,21 @@ def bench(
     profile: str | None,
     repeats: int,
     tokens: int | None,
+    trace: Path | None,
     as_json: bool,
 ) -> None:
     """Measure how fast RECORD trains and scores on this machine, with one process, and what its seconds would buy.
 
-    Nothing is kept. Warm-up is not counted, and what takes long is repeated less.
+    Nothing is kept. Warm-up is not counted, and what takes long is repeated less. chrome://tracing and ui.perfetto.dev
+    show what --trace writes.
     """
     from golfzoo.running import launch
 
     if launch.joined_rank() is not None:
         raise UsageError("bench measures one process; start it without torchrun or srun")
+    if trace and (trace.exists() or not trace.absolute().parent.is_dir()):
+        raise UsageError(f"--trace {trace}: {'exists already' if trace.exists() else 'its folder is not there'}")
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # torch's profiler says that it starts and stops
     resolved = load(record, overrides, profile, quiet=as_json)
 
     def say(line: str) -> None:
@@ -55,11 +65,13 @@ def bench(
     from golfzoo.terminal.tables import make_console
 
     with join(resolved.tables["train"]["precision"]) as world:
-        report = measure(resolved, world, repeats, tokens, say)
+        report = measure(resolved, world, repeats, tokens, say, trace)
     if as_json:
         echo(json.dumps(report, indent=1))
     else:
         show_bench(make_console(), report)
+        if trace:
+            tell(f"{trace}: a trace of training, for ui.perfetto.dev")
 
 
 @click.command()

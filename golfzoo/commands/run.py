@@ -14,6 +14,7 @@ from golfzoo.commands.arguments import load, overrides_argument, profile_option,
 from golfzoo.engine.kinds import BY_TABLE
 from golfzoo.errors import GolfzooError, UsageError
 from golfzoo.record import Record
+from golfzoo.strangers.values import quoted
 from golfzoo.terminal.prose import echo
 
 
@@ -108,10 +109,28 @@ def _close(display: Any, record: Record, arguments: list[str], result: dict[str,
     from golfzoo.zoo import discover
 
     show_result(display.console, result, record.tables["record"]["published"])
+    if display.console.is_terminal:
+        _speak(display, folder, result["seed"])
     display.say("To try next:")
     for command in next_commands(record, arguments, discover(), result, folder):
         display.say(f"  {command}")
     display.say(f"Everything is in {folder}")
+
+
+def _speak(display: Any, folder: Path, seed: int) -> None:
+    """Show a few words of the model. The run is through: whatever goes wrong here is a warning."""
+    from golfzoo.terminal.prose import tell
+
+    try:
+        from golfzoo.speaking.speaker import speak_briefly
+
+        text = speak_briefly(folder, seed)
+    except Exception as error:
+        tell(f"warning: no sample of its text: {quoted(error, 200)}", err=True)
+        return
+    display.say(f"What the model writes (more: golfzoo sample {shlex.quote(str(folder))}):")
+    for line in text.strip("\n").split("\n"):
+        display.say(f"  {line}")
 
 
 @click.command()

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 
 class Figures(NamedTuple):
-    """Of a step that was given to the device: its loss there, or on its way from it, and what says that it has come."""
+    """Of a step that was given to the device: its loss there, or on its way from it, and what says that it has come.
+    Beside the loss of a step that is logged there is the norm of its gradients."""
 
     step: int
     loss: Tensor
@@ -56,7 +57,7 @@ class Pace:
         return self.step == 0 or bool(self.train.val_every and self.step % self.train.val_every == 0)
 
     def count_step(self, loss: Tensor, multiplier: float) -> None:
-        """Count a step that the device was given; `loss` is this process's mean, a scalar."""
+        """Count a step that the device was given; `loss` is this process's mean, a scalar, or (2,) with the norm."""
         self.step += 1
         arrived = None
         if self.world.device.type == "cuda":
@@ -79,7 +80,7 @@ class Pace:
         figures, self.pending = self.pending, None
         if figures.arrived:
             figures.arrived.synchronize()
-        loss, now = figures.loss.item(), time.perf_counter()
+        (loss, *norm), now = figures.loss.view(-1).tolist(), time.perf_counter()
         everyone = self.world.gather(
             [loss, self.elapsed + now - self.mark, self.store.stop_signal(), self.store.written_checkpoint()]
         )
@@ -92,20 +93,17 @@ class Pace:
             raise RunError(
                 f"the loss became {mean_loss} in step {figures.step}; lower the learning rates or clip gradients"
             )
-        event = {"step": figures.step, "loss": mean_loss, "seconds": self.elapsed}
-        self._show({**event, "lr_multiplier": figures.multiplier})
+        event = {"step": figures.step, "loss": mean_loss, "seconds": self.elapsed, "lr_multiplier": figures.multiplier}
+        if norm:
+            self.clock.emit({"event": "train", **event, "grad_norm": norm[0]})
+        elif self.elapsed - self.shown >= 1.0:
+            self.clock.emit({"event": "progress", **event})
+        else:
+            return
+        self.shown = self.elapsed
 
     def checkpoint_is_due(self) -> bool:
         return bool(self.train.checkpoint_seconds) and self.elapsed - self.saved >= self.train.checkpoint_seconds
 
     def checkpoint_saved(self) -> None:
         self.saved = self.elapsed
-
-    def _show(self, event: dict[str, Any]) -> None:
-        if event["step"] <= 10 or event["step"] % self.train.log_every == 0:
-            self.clock.emit({"event": "train", **event})
-        elif self.elapsed - self.shown >= 1.0:
-            self.clock.emit({"event": "progress", **event})
-        else:
-            return
-        self.shown = self.elapsed

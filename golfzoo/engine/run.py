@@ -91,8 +91,7 @@ def run(plan: Plan, components: Components, world: World, code_bytes: int, store
     # ---- score ------------------------------------------------------------------------------------------------------
     roundtrip = stages.run("roundtrip", score_flat, setup, clock, key=reloaded_key)
     final = stages.run("eval", score_final, setup, clock, key=reloaded_key)
-    score = score_of(final)
-    emit({"event": "score", **score})
+    emit({"event": "score", **(score := score_of(final))})
 
     return {
         **score,

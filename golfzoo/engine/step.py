@@ -48,6 +48,12 @@ def accumulate(objective: Any, batches: TrainingText, step: int, train: TrainTab
     return total
 
 
+def with_norm(loss: torch.Tensor, model: nn.Module) -> torch.Tensor:
+    """A scalar, and beside it the norm of all gradients together, over the processes, as clipping finds it: (2,)."""
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    return torch.stack([loss, nn.utils.get_total_norm(gradients)])
+
+
 def update(
     model: nn.Module,
     optimizers: list[torch.optim.Optimizer],

@@ -16,7 +16,7 @@ from golfzoo.engine.model import hash_state, load_weights, on_cpu
 from golfzoo.engine.pace import Pace
 from golfzoo.engine.schedule import fraction_of, is_last, look_up
 from golfzoo.engine.setup import Setup, Training
-from golfzoo.engine.step import accumulate, parallel, update
+from golfzoo.engine.step import accumulate, parallel, update, with_norm
 from golfzoo.engine.store import StageResult, Store
 
 
@@ -49,6 +49,8 @@ def train(setup: Setup, training: Training, store: Store, clock: Clock) -> Stage
             now, multipliers = look_up(setup.components.schedule, pace.step, pace.now, settings)
         with qat.standing_in(model, setup.model.roles, now) if qat else nullcontext():
             loss = accumulate(objective, training.batches, pace.step, settings, world)
+        if pace.step < 10 or (pace.step + 1) % settings.log_every == 0:
+            loss = with_norm(loss, model)
         update(model, training.optimizers, pace.step, multipliers, settings)
         if averager:
             averager.update(model.state_dict(), now._replace(step=pace.step + 1))

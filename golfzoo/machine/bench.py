@@ -9,6 +9,7 @@ import itertools
 import statistics
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,7 +26,7 @@ from golfzoo.engine.quantize import needs_of, quantize
 from golfzoo.engine.schedule import Now, training_seconds
 from golfzoo.engine.setup import Setup, Training, set_up, set_up_training
 from golfzoo.engine.step import accumulate, parallel, update
-from golfzoo.machine.measuring import count_flops, matmul_peak, peak_memory, piece_of, time_repeated
+from golfzoo.machine.measuring import count_flops, matmul_peak, peak_memory, piece_of, time_repeated, trace
 from golfzoo.record import Record
 
 if TYPE_CHECKING:
@@ -40,11 +41,13 @@ Measure = Callable[[str, Callable[[], Any], int], list[float]]
 """Takes what to say, what to call, and how many calls of it only warm up; returns seconds."""
 
 
-def bench(record: Record, world: World, repeats: int, tokens: int | None, say: Say) -> dict[str, Any]:
+def bench(
+    record: Record, world: World, repeats: int, tokens: int | None, say: Say, trace_to: Path | None = None
+) -> dict[str, Any]:
     """Measure a resolved record in this process, which is alone. Returns what `golfzoo bench --json` prints.
 
     `tokens` is how many validation tokens one repetition scores, about; None: by the device. `say` is told what is
-    being measured.
+    being measured. `trace_to`: a file that gets a trace of some training steps, which are not among those measured.
     """
     plan = namespace(record.tables)
     setup = set_up(plan, record.bind(), world)
@@ -60,7 +63,11 @@ def bench(record: Record, world: World, repeats: int, tokens: int | None, say: S
     peak = matmul_peak(world, dtype)
     if world.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(world.device)
-    steps = measure("training", training_step(objective, setup, training), 2)
+    step = training_step(objective, setup, training)
+    steps = measure("training", step, 2)
+    if trace_to:
+        say("tracing training")
+        trace(step, world, trace_to)
     stages = time_stages(setup, training, measure)
 
     budget = tokens or (2**19 if world.device.type == "cuda" else 2**14)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.flop_counter import FlopCounterMode
 
 from golfzoo.engine.data import ValidationText
 from golfzoo.engine.distributed import World
+from golfzoo.engine.errors import RunError
 from golfzoo.engine.shards import BOS
 
 if TYPE_CHECKING:
@@ -47,6 +50,22 @@ def time_repeated(
         synchronize()
         seconds.append(clock() - started)
     return seconds
+
+
+def trace(work: Callable[[], Any], world: World, path: Path, times: int = 3) -> None:
+    """Write what the CPU, and a GPU where there is one, do in some repetitions of a work that is warm: JSON that
+    chrome://tracing and ui.perfetto.dev show; compressed where the file's name ends in .gz. Raises RunError."""
+    activities = [ProfilerActivity.CPU]
+    activities += [ProfilerActivity.CUDA] if world.device.type == "cuda" else []
+    with profile(activities=activities, record_shapes=True) as profiled:
+        for number in range(times):
+            with record_function(f"step {number}"):
+                work()
+        world.synchronize()
+    try:
+        profiled.export_chrome_trace(str(path))
+    except (OSError, RuntimeError) as error:
+        raise RunError(f"{path}: cannot be written: {error}") from None
 
 
 def count_flops(objective: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, world: World) -> int | None:

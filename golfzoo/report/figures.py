@@ -109,12 +109,13 @@ def label_dots(axes: Any, names: list[str], places: list[tuple[float, float]]) -
 
 
 def draw_curves(runs: list[Run]) -> tuple[list[Drawing], list[str]]:
-    """Training loss and validation score, over steps and over seconds of training, and what was left out. Runs that
-    took their training over from another have its curve, which is drawn once."""
+    """Training loss, validation score and length of the gradients, over steps and over seconds of training, and what
+    was left out. Runs that took their training over from another have its curve, which is drawn once."""
     drawings, notes = [], []
     for quantity, title, unit, why in (
         ("loss", "Training loss", "nats per token", "train.log_every"),
         ("bpb", "Validation score while training", "bits per byte", "train.val_every"),
+        ("norm", "Gradient norm", "before it is clipped", "train.log_every"),
     ):
         alike: dict[Curve, list[Run]] = {}
         few = []

@@ -19,7 +19,7 @@ from golfzoo.strangers.values import parse_json, parse_toml, printable
 _MOST_POINTS = 1000
 _MOST_EVENTS = 2**17
 _LONGEST_EVENT = 2**14  # letters
-_CURVES = {"train": "loss", "val": "val_bpb"}
+_CURVES = {"loss": "train", "grad_norm": "train", "val_bpb": "val"}  # quantity -> its event
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Run:
     series  the number of its colour, from 1: the same in every plot, and given by name, so that no score changes it
     name    what tells it from the others
     loss    training loss, nats per token
+    norm    of the gradients, before they are clipped; runs of before there was one have none
     bpb     validation score, bits per byte
     """
 
@@ -52,6 +53,7 @@ class Run:
     record_text: str
     environment: dict[str, Any]
     loss: Curve
+    norm: Curve
     bpb: Curve
 
     @property
@@ -222,8 +224,9 @@ def _read_run(number: int, series: int, name: str, row: Row, tables: dict[str, A
         tables=tables,
         record_text=text,
         environment=read_object(row.folder / "env.json"),
-        loss=_curve(events, "train"),
-        bpb=_curve(events, "val"),
+        loss=_curve(events, "loss"),
+        norm=_curve(events, "grad_norm"),
+        bpb=_curve(events, "val_bpb"),
     )
 
 
@@ -241,20 +244,20 @@ def _read_events(path: Path) -> list[dict[str, Any]]:
             event = parse_json(match[0], lenient=True)
         except ValueError:
             continue
-        if isinstance(event, dict) and str(event.get("event")) in _CURVES:
-            events.append(
-                {name: event.get(name) for name in ("event", "step", "seconds", _CURVES[str(event["event"])])}
-            )
+        if isinstance(event, dict) and str(event.get("event")) in _CURVES.values():
+            events.append({name: event.get(name) for name in ("event", "step", "seconds", *_CURVES)})
             if len(events) == _MOST_EVENTS:
                 break
     return events
 
 
-def _curve(events: list[dict[str, Any]], kind: str) -> Curve:
+def _curve(events: list[dict[str, Any]], quantity: str) -> Curve:
     points = []
     for event in events:
-        point = [event.get(name) for name in ("step", "seconds", _CURVES[kind])] if event.get("event") == kind else []
-        if point and all(isinstance(value, int | float) and math.isfinite(value) for value in point):
+        point = [event.get(name) for name in ("step", "seconds", quantity)]
+        if event.get("event") == _CURVES[quantity] and all(
+            isinstance(value, int | float) and math.isfinite(value) for value in point
+        ):
             points.append(tuple(point))
     thinned = points[:: len(points) // _MOST_POINTS + 1]
     if points and thinned[-1] != points[-1]:

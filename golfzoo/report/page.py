@@ -16,7 +16,7 @@ from golfzoo.report.weights import names_in, weigh
 from golfzoo.zoo import Zoo
 
 MARK = "<!-- made by golfzoo report -->"
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def write_report(
@@ -32,9 +32,9 @@ def write_report(
         files = {pngs / f"{drawing.name}.png": drawing for drawing in drawings} if pngs else {}
         for path in files:
             check_place(path, PNG_MARK)
-        _write(out, finish(gathered, content).encode("utf-8", "replace"))
+        write_page(out, finish(gathered, content).encode("utf-8", "replace"))
         for path, drawing in files.items():
-            _write(path, to_png(drawing))
+            write_page(path, to_png(drawing))
     return [drawing.name for drawing in drawings]
 
 
@@ -91,7 +91,7 @@ def finish(gathered: Gathered, content: Markup) -> str:
         [
             Markup('<meta charset="utf-8">'),
             Markup('<meta name="viewport" content="width=device-width, initial-scale=1">'),
-            Markup(f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'),
+            Markup(f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'),
             element("title", title),
             element("style", Markup(style_sheet())),
         ],
@@ -110,8 +110,8 @@ def finish(gathered: Gathered, content: Markup) -> str:
     return f'<!doctype html>\n{MARK}\n<html lang="en">\n<head>\n{head}\n</head>\n{body}\n</html>\n'
 
 
-def check_place(path: Path, mark: str) -> None:
-    """See that a file may be written: it is not there, or an earlier report left it."""
+def check_place(path: Path, mark: str, maker: str = "golfzoo report") -> None:
+    """See that a file may be written: it is not there, or an earlier one with that mark is."""
     try:
         with open(path, "rb") as file:
             ours = mark.encode() in file.read(4096)
@@ -120,10 +120,10 @@ def check_place(path: Path, mark: str) -> None:
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error.strerror}") from None
     if not ours:
-        raise UsageError(f"{path}: is there already and was not made by golfzoo report; choose another name")
+        raise UsageError(f"{path}: is there already and was not made by {maker}; choose another name")
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_page(path: Path, data: bytes) -> None:
     from golfzoo.engine.files import write_whole
 
     try:

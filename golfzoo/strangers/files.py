@@ -23,6 +23,7 @@ LIMITS = {
     "json": 2**21,  # result.json, env.json, submission.json, ablation.json: 3 KB to 100 KB
     "events": 2**26,  # metrics.jsonl
     "log": 2**26,  # log.txt
+    "text": 2**26,  # what somebody wants to have scored
     "code": 2**24,  # train_gpt.py; as much as may be packed in it
     "documents": 2**27,  # documents.npz: 24 bytes a document, compressed
     "artifact": 2**28,  # 16 times the challenge's limit

@@ -166,3 +166,20 @@ def show_result(console: Console, result: dict[str, Any], published: dict[str, A
     console.print(table)
     for line in reached(result, published):
         say(console, line)
+
+
+def show_text_scores(scored: dict[str, Any]) -> None:
+    """What `golfzoo score` prints: bits per byte of texts, by a model and by general compressors."""
+    how = "as the record's eval and adaptor say" if scored["adapted"] else "flat"
+    tell(
+        f"{scored['val_bpb']:.8f} bits per byte, {scored['val_loss']:.8f} nats per token, over "
+        f"{scored['tokens_scored']:,} tokens and {scored['bytes_scored']:,} bytes; {how}"
+    )
+    takes = ", ".join(f"{name} {bits:.4f}" for name, bits in scored["baseline_bpb"].items())
+    tell(f"General compressors take, for the same text: {takes}.")
+    if len(scored["texts"]) > 1:
+        rows = [
+            [text["name"], or_unknown(text["val_bpb"], "{:.4f}"), text["tokens"], text["bytes"]]
+            for text in scored["texts"]
+        ]
+        show_table(make_console(), "", ["text", "bits per byte", "tokens", "bytes"], rows, ["tokens", "bytes"])

@@ -109,13 +109,17 @@ def _read_submission(folder: Path) -> Subject:
 
 def own_engine(subject: Subject) -> list[str]:
     """The engine's modules in a submission that differ from those here."""
+    return [name for name in own_code(subject) if name.partition(".")[0] == "golfzoo"]
+
+
+def own_code(subject: Subject) -> list[str]:
+    """The modules in a submission that differ from those here, or are not here at all."""
     changed = []
     for name, source in (subject.sources or {}).items():
-        if name.partition(".")[0] == "golfzoo":
-            spec = find(name)
-            known = spec is not None and (spec.origin or "").endswith(".py")
-            if not known or strip(Path(spec.origin).read_text()) != source:  # type: ignore[union-attr,arg-type]
-                changed.append(name)
+        spec = find(name)
+        known = spec is not None and (spec.origin or "").endswith(".py")
+        if not known or strip(Path(spec.origin).read_text()) != source:  # type: ignore[union-attr,arg-type]
+            changed.append(name)
     return changed
 
 
