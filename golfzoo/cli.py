@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from golfzoo.commands import ablate, audit, cache, data, judge, machine, plugins, report, run
+from golfzoo.commands import ablate, audit, cache, data, judge, machine, new, plugins, report, run
 from golfzoo.errors import GolfzooError
 from golfzoo.terminal.prose import tell
 
@@ -46,7 +46,16 @@ def _fail(message: str, status: int) -> None:
 
 
 _COMMANDS = [run.run, run.eval, run.show, ablate.ablate, judge.pack, judge.size, judge.verify, judge.compare]
-_COMMANDS += [plugins.plugins, plugins.records, data.data, cache.cache, machine.bench, machine.doctor]
+_COMMANDS += [
+    plugins.plugins,
+    plugins.records,
+    new.new,
+    new.check,
+    data.data,
+    cache.cache,
+    machine.bench,
+    machine.doctor,
+]
 _COMMANDS += [report.runs, report.report, audit.audit]
 
 
