@@ -21,7 +21,7 @@ from golfzoo.config import suggest
 from golfzoo.engine.kinds import KINDS, Kind
 from golfzoo.errors import GolfzooError, UsageError
 from golfzoo.overlay import lay_over, parse
-from golfzoo.zoo import Zoo
+from golfzoo.zoo import Entry, Zoo
 
 _TEMPLATES = Path(__file__).parent.parent / "templates"
 
@@ -43,7 +43,7 @@ class Company:
         """The components, and where they are from."""
         named = ", ".join(f"{kind} {name}" for kind, name in self.uses.items())
         record = self.record
-        return f"{named}: {f'as {record.parent.name}/{record.name} has them' if record else 'the first installed'}"
+        return f"{named}: {f'as {record.parent.name}/{record.name} has them' if record else 'no records are at hand'}"
 
 
 def check_name(kind: str, name: str, zoo: Zoo) -> None:
@@ -81,7 +81,7 @@ def _fault(kind: str, name: str, zoo: Zoo) -> str:
 
 def company(kind: Kind, zoo: Zoo) -> Company:
     """The shortest record at hand says it; for a kind that a record may leave out, the shortest that does not, with the
-    same architecture. Where there are no records, it is the first of each kind that is installed."""
+    same architecture. Where there are no records, it is chosen from what is installed."""
     folder = next((folder for folder in _RECORDS if any(folder.glob("*.toml"))), None)
     found = []
     for file in sorted(folder.glob("*.toml"), key=lambda file: (file.stat().st_size, file)) if folder else ():
@@ -100,16 +100,43 @@ def company(kind: Kind, zoo: Zoo) -> Company:
     ]
     if fitting:
         return fitting[0]
+    return Company(_from_zoo(kind, zoo), None)
+
+
+def _from_zoo(kind: Kind, zoo: Zoo) -> dict[str, str]:
+    """Of what is installed the first by name; but the architecture that has the most parts, and the quantizer that
+    changes a matrix least."""
     missing = [each.name for each in _REQUIRED if each != kind and not zoo.names(each.name)]
     if missing:
         raise UsageError(
-            f"no {missing[0]} is installed, and a record needs one: what should a {kind.name} be tried with?"
+            f"no {missing[0]} is installed, and a record needs one: with what should a {kind.name} be tried?"
         )
-    uses = {each.name: zoo.names(each.name)[0] for each in _REQUIRED if zoo.names(each.name)}
-    parts = [entry.component.part_of for entry in zoo.entries.values() if entry.component.part_of]
-    if kind.named and parts:  # places for parts are something that not every architecture has
-        uses["architecture"] = max(sorted(set(parts)), key=parts.count)
-    return Company(uses, None)
+    uses = {each.name: min(zoo.names(each.name)) for each in _REQUIRED if zoo.names(each.name)}
+    if owners := [entry.component.part_of for entry in zoo.entries.values() if entry.component.part_of]:
+        uses["architecture"] = max(sorted(set(owners)), key=owners.count)
+    if errors := {name: _error(zoo.find("quantizer", name), kind.name) for name in zoo.names("quantizer")}:
+        uses["quantizer"] = min(errors, key=lambda name: errors[name])
+    return uses
+
+
+def _error(entry: Entry, tried: str) -> float:
+    """How far a quantizer takes a matrix from itself; infinite where it is of no use for what is to be tried: one that
+    wants statistics goes with a calibration, and with nothing else."""
+    import torch
+
+    from golfzoo.engine.components import namespace
+
+    options, _ = entry.component.config.read(entry.component.small, entry.component.name)
+    weight = torch.randn(128, 128, generator=torch.Generator().manual_seed(0))
+    state, roles = {"weight": weight}, {"weight": "matrix"}
+    try:
+        quantizer = entry.load()(namespace(options.model_dump(mode="json") if options else {}))
+        if bool(getattr(quantizer, "needs", {})) != (tried == "calibration"):
+            return float("inf")
+        restored = quantizer.dequantize(*quantizer.quantize(state, roles, {}, getattr(quantizer, "knob", None)))
+        return float((restored["weight"].float() - weight).square().mean())
+    except Exception:  # whatever is wrong with it, another will do
+        return float("inf")
 
 
 def write(kind: Kind, name: str, folder: Path, beside: Company, zoo: Zoo) -> list[Path]:
