@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ import tomli
 from golfzoo.commands import distribution
 from golfzoo.engine.kinds import KINDS
 from golfzoo.errors import UsageError
-from golfzoo.testing import check_plugin
+from golfzoo.testing import by_component, check_plugin
 from golfzoo.zoo import Zoo, label_of
 
 ROOT = Path(__file__).parent.parent
@@ -288,6 +289,71 @@ def test_what_breaks_its_contract_is_caught(installed, kind, changes, said):
     assert said in str(caught.value)
 
 
+# ---- golfzoo check, and options ------------------------------------------------------------------------------------------
+
+
+def test_check_says_what_was_tried(golfzoo, installed):
+    plugin = installed("compressor")
+    status, output = golfzoo("check", plugin, "level=1")
+    assert status == 0
+    first, *claims, last = output.splitlines()
+    assert (first, last) == ("compressor mine_compressor", "mine_compressor: keeps the contract")
+    assert [f"compressor mine_compressor: {claim.removeprefix('  holds: ')}" for claim in claims] == check_plugin(
+        plugin
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (("return bytes([number])", "return bytes([number, 1][:1]) + b'x'"), "does not hold: the round trip is exact"),
+        (
+            ("number = min(", "number = nothing + min("),
+            r"raised NameError: name 'nothing' is not defined \(.*line 2\d; ",
+        ),
+    ],
+)
+def test_check_says_what_does_not_hold(golfzoo, installed, changes, said):
+    status, output = golfzoo("check", installed("compressor", changes))
+    assert status == 1
+    assert re.fullmatch(rf"compressor mine_compressor\ngolfzoo: compressor mine_compressor: {said}.*\n", output)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["mine_compresor"],
+            "no plugin 'mine_compresor' is installed; did you mean 'mine_compressor'?; one that was just",
+        ),
+        (["mine_compressor", "levle=1"], "has neither a component nor an option 'levle'; did you mean 'level'?"),
+        (["mine_compressor", "level=10"], "mine_compressor.level: should be less than or equal to 9, got 10"),
+        (["mine_compressor", "level"], "'level': must read OPTION=VALUE"),
+        (["int6"], "'int6' is a component of int_per_row and of qat: golfzoo check int_per_row"),
+    ],
+)
+def test_a_mistake_in_what_is_checked_is_one_line(golfzoo, installed, arguments, said):
+    installed("compressor")
+    status, output = golfzoo("check", *arguments)
+    assert status == 2
+    assert output.count("\n") == 1
+    assert said in output
+
+
+def test_a_broken_plugin_is_not_checked(golfzoo, installed):
+    status, output = golfzoo("check", installed("compressor", ("from golfzoo import", "from golfzu import")))
+    assert status == 2
+    assert "plugin 'mine_compressor' is broken" in output
+
+
+def test_options_go_to_the_components_that_have_them(zoo):
+    components = [zoo.find("quantizer", name).component for name in ("int8", "int6")]
+    given = by_component("int_per_row", components, {"keep_numel": 9, "int6": {"levels": 15}})
+    assert given == {"int8": {"keep_numel": 9}, "int6": {"keep_numel": 9, "levels": 15}}
+    with pytest.raises(AssertionError, match="neither a component nor an option 'int5'"):
+        by_component("int_per_row", components, {"int5": {"levels": 15}})
+
+
 # ---- installed, tested, run, packed and verified, as its README says -------------------------------------------------
 
 TINY = ["train.iterations=4", "train.batch_tokens=512", "train.micro_batch_tokens=128", "train.seq_len=64"]
@@ -358,3 +424,18 @@ def test_it_goes_the_whole_way(environment, written, data_root, tmp_path, kind):
     print(f"{kind}: {terminal.seconds}")
     if kind == "logger":
         assert (folder / "runs" / "first" / "curves.csv").read_text().count("\n") > 4
+
+
+@pytest.mark.slow
+def test_a_wheel_has_the_templates(tmp_path):
+    source, templates = tmp_path / "source", ROOT / "golfzoo" / "templates"
+    for name in ("golfzoo", "plugins"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*pip, "--wheel-dir", tmp_path, source], check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    there = {path.relative_to(ROOT) for path in templates.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    packed = {Path(name) for name in zipfile.ZipFile(wheel).namelist() if name.startswith("golfzoo/templates/")}
+    assert packed == there

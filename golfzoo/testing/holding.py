@@ -15,9 +15,11 @@ _claims: ContextVar[list[str] | None] = ContextVar("_claims", default=None)
 def hold(holds: object, claim: str) -> None:
     """Raise AssertionError with the claim where it does not hold, and else write it down: without what was got, which
     follows ", got" or ";" in it."""
-    if not holds:
-        raise AssertionError(claim)
     claims, said = _claims.get(), re.split(r", got |; ", claim)[0]
+    if not holds:
+        if claims and said in claims:  # it did hold, of something else
+            claims.remove(said)
+        raise AssertionError(claim)
     if claims is not None and said not in claims:
         claims.append(said)
 
