@@ -289,7 +289,7 @@ def test_what_breaks_its_contract_is_caught(installed, kind, changes, said):
     assert said in str(caught.value)
 
 
-# ---- golfzoo check, and options ------------------------------------------------------------------------------------------
+# ---- golfzoo check, and options ------------------------------------------------------------------------------------
 
 
 def test_check_says_what_was_tried(golfzoo, installed):
@@ -306,7 +306,7 @@ def test_check_says_what_was_tried(golfzoo, installed):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        (("return bytes([number])", "return bytes([number, 1][:1]) + b'x'"), "does not hold: the round trip is exact"),
+        (("return result", "return result[:5000]"), "does not hold: the round trip is exact"),
         (
             ("number = min(", "number = nothing + min("),
             r"raised NameError: name 'nothing' is not defined \(.*line 2\d; ",
@@ -316,7 +316,10 @@ def test_check_says_what_was_tried(golfzoo, installed):
 def test_check_says_what_does_not_hold(golfzoo, installed, changes, said):
     status, output = golfzoo("check", installed("compressor", changes))
     assert status == 1
-    assert re.fullmatch(rf"compressor mine_compressor\ngolfzoo: compressor mine_compressor: {said}.*\n", output)
+    first, *claims, last = output.splitlines()
+    assert first == "compressor mine_compressor"
+    assert re.match(rf"golfzoo: compressor mine_compressor: {said}", last)
+    assert "  holds: the round trip is exact" not in claims
 
 
 @pytest.mark.parametrize(
