@@ -150,12 +150,12 @@ def test_its_record_has_what_the_shortest_record_has(zoo):
 def test_without_records_it_is_tried_with_what_is_installed(zoo, tmp_path, monkeypatch):
     monkeypatch.setattr(distribution, "_RECORDS", (tmp_path,))
     beside = distribution.company(KINDS["part"], zoo)
-    assert "no records are at hand" in beside.line
+    assert "of what is installed" in beside.line
     assert beside.uses["optimizer"] == zoo.names("optimizer")[0]
     owners = [entry.component.part_of for entry in zoo.entries.values()]
     assert owners.count(beside.uses["architecture"]) == max(owners.count(owner) for owner in set(owners) - {""})
-    assert beside.uses["quantizer"] == "int8", "the only one of 8 bits that wants no statistics"
-    assert distribution.company(KINDS["calibration"], zoo).uses["quantizer"].startswith("gptq")
+    assert beside.uses["quantizer"] == "int6", "the first that keeps nearly all, and wants no statistics"
+    assert distribution.company(KINDS["calibration"], zoo).uses["quantizer"].startswith("gptq"), "one that wants them"
     few = {key: entry for key, entry in zoo.entries.items() if key[0] != "optimizer"}
     with pytest.raises(UsageError, match="no optimizer is installed, and a record needs one"):
         distribution.company(KINDS["quantizer"], Zoo(few, []))
@@ -192,6 +192,9 @@ def test_the_command_says_what_it_wrote_and_what_to_do_next(golfzoo, tmp_path, m
             "small letters, digits and underscores, 30 at most, and not 'none'; 'my_own' would do",
         ),
         (["quantizer", "x" * 31], "30 at most"),
+        (["quantizer", "Bäume"], "no quantizer can be called 'Bäume': a name is a small letter, then small letters,"),
+        (["quantizer", "Bäume"], "and not 'none'; 'baume' would do"),
+        (["quantizer", ""], "and not 'none'; 'quantizer' would do"),
         (["quantizer", "none"], "and not 'none'; 'my_none' would do"),
         (["quantizer", "class"], "it is a word of Python's; 'my_class' would do"),
         (["quantizer", "tensor"], "its class would be Tensor, and what is written has another use for that word"),

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import tempfile
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,8 @@ class Company:
         """The components, and where they are from."""
         named = ", ".join(f"{kind} {name}" for kind, name in self.uses.items())
         record = self.record
-        return f"{named}: {f'as {record.parent.name}/{record.name} has them' if record else 'no records are at hand'}"
+        source = f"as {record.parent.name}/{record.name} has them" if record else "of what is installed"
+        return f"{named}: {source}"
 
 
 def check_name(kind: str, name: str, zoo: Zoo) -> None:
@@ -52,10 +54,11 @@ def check_name(kind: str, name: str, zoo: Zoo) -> None:
         swapped = f"; did you mean: golfzoo new {name} {kind}" if name in KINDS else suggest(kind, KINDS)
         raise UsageError(f"unknown kind {kind!r}{swapped}")
     if fault := _fault(kind, name, zoo):
-        plain = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+        letters = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+        plain = re.sub(r"[^a-z0-9]+", "_", letters.lower()).strip("_") or kind
         tried = [plain, f"my_{plain}", *(f"my_{plain}_{number}" for number in range(2, 100))]
         free = next((word for word in tried if word != name and not _fault(kind, word, zoo)), "")
-        raise UsageError(f"a {kind} cannot be called {name!r}: {fault}" + (f"; {free!r} would do" if free else ""))
+        raise UsageError(f"no {kind} can be called {name!r}: {fault}" + (f"; {free!r} would do" if free else ""))
 
 
 def _fault(kind: str, name: str, zoo: Zoo) -> str:
@@ -104,8 +107,8 @@ def company(kind: Kind, zoo: Zoo) -> Company:
 
 
 def _from_zoo(kind: Kind, zoo: Zoo) -> dict[str, str]:
-    """Of what is installed the first by name; but the architecture that has the most parts, and the quantizer that
-    changes a matrix least."""
+    """Of what is installed the first by name; but the architecture that has the most parts, and a quantizer that
+    keeps nearly all of a matrix."""
     missing = [each.name for each in _REQUIRED if each != kind and not zoo.names(each.name)]
     if missing:
         raise UsageError(
@@ -114,9 +117,8 @@ def _from_zoo(kind: Kind, zoo: Zoo) -> dict[str, str]:
     uses = {each.name: min(zoo.names(each.name)) for each in _REQUIRED if zoo.names(each.name)}
     if owners := [entry.component.part_of for entry in zoo.entries.values() if entry.component.part_of]:
         uses["architecture"] = max(sorted(set(owners)), key=owners.count)
-    if errors := {name: _error(zoo.find("quantizer", name), kind.name) for name in zoo.names("quantizer")}:
-        uses["quantizer"] = min(errors, key=lambda name: errors[name])
-    return uses
+    close = (name for name in zoo.names("quantizer") if _error(zoo.find("quantizer", name), kind.name) < 0.01)
+    return {**uses, "quantizer": quantizer} if (quantizer := next(close, "")) else uses
 
 
 def _error(entry: Entry, tried: str) -> float:
