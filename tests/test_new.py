@@ -147,6 +147,7 @@ def test_its_record_has_what_the_shortest_record_has(zoo):
         assert name in tomli.loads(found[name].record.read_text())
 
 
+@pytest.mark.slow  # whatever is installed is imported, and quantizes something
 def test_without_records_it_is_tried_with_what_is_installed(zoo, tmp_path, monkeypatch):
     monkeypatch.setattr(distribution, "_RECORDS", (tmp_path,))
     beside = distribution.company(KINDS["part"], zoo)
