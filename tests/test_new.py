@@ -180,6 +180,13 @@ def test_the_command_says_what_it_wrote_and_what_to_do_next(golfzoo, tmp_path, m
     assert [path.name for path in tmp_path.iterdir()] == ["golfzoo-mine_too"], "nothing else is left"
 
 
+def test_writing_one_imports_no_torch(tmp_path):
+    code = "import sys; from golfzoo.cli import main\ntry: main(sys.argv[1:])\nfinally: print('torch' in sys.modules)"
+    command = [sys.executable, "-c", code, "new", "quantizer", "mine"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
