@@ -26,6 +26,7 @@ from golfzoo.zoo import Entry, Zoo
 
 _TEMPLATES = Path(__file__).parent.parent / "templates"
 
+# A record needs an architecture and more, and nothing here may name one: they are taken from a record that is at hand.
 # Where records may be: in the folder that golfzoo was installed from with `pip install -e`, or in the one we are in.
 _RECORDS = (Path(__file__).parents[2] / "records", Path("records"))
 
