@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from golfzoo.commands import ablate, audit, cache, data, judge, leaderboard, machine, plugins, report, run, speak
+from golfzoo.commands import ablate, audit, cache, data, judge, leaderboard, machine, new, plugins, report, run, speak
 from golfzoo.errors import GolfzooError
 from golfzoo.terminal.prose import tell
 
@@ -46,8 +46,9 @@ def _fail(message: str, status: int) -> None:
 
 
 _COMMANDS = [run.run, run.eval, run.show, ablate.ablate, judge.pack, judge.size, judge.verify, judge.compare]
-_COMMANDS += [plugins.plugins, plugins.records, data.data, cache.cache, machine.bench, machine.doctor]
-_COMMANDS += [leaderboard.leaderboard, report.runs, report.report, audit.audit, speak.sample, speak.score]
+_COMMANDS += [plugins.plugins, plugins.records, new.new, new.check, data.data, cache.cache]
+_COMMANDS += [machine.bench, machine.doctor, leaderboard.leaderboard, report.runs, report.report]
+_COMMANDS += [audit.audit, speak.sample, speak.score]
 
 
 @click.group(cls=Commands, commands=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})

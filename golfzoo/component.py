@@ -11,7 +11,7 @@ from golfzoo.engine.kinds import KINDS
 API = 1
 """What golfzoo asks of components, and gives them: the number of the contract in hookspecs.py."""
 
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
+NAME = re.compile(r"[a-z][a-z0-9_]*")
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -48,7 +48,7 @@ class Component:
             raise ValueError(f"component {self.name!r}: kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
         if self.api != API:
             raise ValueError(f"{self.kind} {self.name!r}: keeps to api {self.api}, and this golfzoo offers {API}")
-        if not _NAME.fullmatch(self.name) or self.name == "none":
+        if not NAME.fullmatch(self.name) or self.name == "none":
             raise ValueError(f"{self.kind} name must be small letters, digits, underscores, got {self.name!r}")
         if bool(self.part_of) != (self.kind == "part"):
             raise ValueError(

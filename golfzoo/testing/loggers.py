@@ -1,8 +1,11 @@
 """Loggers."""
 
+import copy
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from golfzoo.testing.holding import hold
 
 
 def check_logger(target: Any, config: Any) -> None:
@@ -23,10 +26,13 @@ def check_logger(target: Any, config: Any) -> None:
         {"status": "failed", "error": "RunError: anything"},
     ]
     with tempfile.TemporaryDirectory() as folder:
+        hold(True, "it takes every event, those of later versions among them, and every end")
         for result in ends:  # the second is a resumed run; the third failed before anything had happened
             before = torch.get_rng_state()
             logger = target(config, record=record, folder=Path(folder))
+            given = copy.deepcopy((record, events, result))
             for event in events if result["status"] != "failed" else []:
                 logger.event(event)
             logger.finish(result)
-            assert torch.equal(torch.get_rng_state(), before), "a logger draws no random numbers from torch"
+            hold((record, events, result) == given, "it leaves what it is given as it is")
+            hold(torch.equal(torch.get_rng_state(), before), "a logger draws no random numbers from torch")
