@@ -152,7 +152,7 @@ def test_output_into_a_pipe_is_plain_lines(tiny_record, data_root, tmp_path):
     assert "\x1b" not in done.stdout
     assert "\r" not in done.stdout
     lines = done.stdout.splitlines()
-    assert lines[:3] == ["importing torch ...", "setup ...", "warmup ..."]
+    assert lines[:2] == ["importing torch, reading the data ...", "warmup ..."]
     assert any(line.startswith("step 10: loss") for line in lines)
     assert any(line.split()[0] == "final" for line in lines if line.strip())
     assert lines[-1] == f"Everything is in {tmp_path / 'run'}"

@@ -10,7 +10,7 @@ from golfzoo.engine.distributed import World
 
 
 class Clock:
-    """Times stages and announces each as it begins. `seconds` has the time of every stage so far."""
+    """Times stages and announces each as it begins, if it is to be `told`. `seconds` has the time of every stage so far."""
 
     def __init__(self, world: World, emit: Emit) -> None:
         self.world = world
@@ -39,8 +39,9 @@ class Clock:
             self.emit({"event": "progress", "done": min(done, total), "total": total})
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        self.emit({"event": "stage", "stage": name})
+    def stage(self, name: str, told: bool = True) -> Iterator[None]:
+        if told:
+            self.emit({"event": "stage", "stage": name})
         started = self.said = time.perf_counter()
         yield
         self.world.synchronize()

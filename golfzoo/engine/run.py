@@ -45,7 +45,7 @@ def run(plan: Plan, components: Components, world: World, code_bytes: int, store
     reader.quantizer, reader.compressor = copy.deepcopy((components.quantizer, components.compressor))
 
     # ---- the data, the model and its optimizers ---------------------------------------------------------------------
-    with clock.stage("setup"):
+    with clock.stage("setup", told=False):  # before the journal begins
         setup = set_up(plan, components, world)
         if (init := store.initial_weights()) is not None:
             load_weights(setup.model.module, init, plan.train.init)

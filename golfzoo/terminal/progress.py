@@ -11,7 +11,7 @@ from golfzoo.engine.describe import describe
 from golfzoo.terminal.prose import say
 from golfzoo.terminal.tables import make_console
 
-_BEGINNING = "importing torch"
+_BEGINNING = "importing torch, reading the data"
 _SECONDS_BETWEEN = 5.0  # lines of progress in a pipe
 _LEAST_SHARE = 0.05
 
