@@ -275,6 +275,7 @@ def test_only_what_the_record_uses_is_packed(tiny_record, zoo):
         ("adaptor.use=sgd", "golfzoo.engine.rounds"),
         ("adaptor.use=phased_lora", "golfzoo.engine.rounds"),
         ("quantizer.use=gptq", "golfzoo.engine.calibrate"),
+        ("quantizer.use=gptq_fisher", "golfzoo.engine.damage"),
     ],
 )
 def test_what_an_option_or_a_component_calls_by_name_is_packed_with_it_alone(tiny_record, zoo, change, module):

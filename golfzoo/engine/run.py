@@ -62,6 +62,9 @@ def run(plan: Plan, components: Components, world: World, code_bytes: int, store
     if needs := needs_of(components.quantizer):
         collect, key = load_target("golfzoo.engine.calibrate:collect"), f"{trained_key} {json.dumps(needs)}"
         calibration, _ = stages.run("calibrate", collect, setup, training, weights, clock, key=key)
+        if "damage" in needs:
+            measure = load_target("golfzoo.engine.damage:measure")
+            calibration, _ = stages.run("measure", measure, setup, training, weights, calibration, clock, key=key)
 
     # ---- quantize, compress, write: the first process alone; the others wait for it at world.share below -------------
     path = store.folder / "artifact.golf"

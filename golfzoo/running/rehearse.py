@@ -14,6 +14,7 @@ from golfzoo.corpus.counting import check_counts
 from golfzoo.engine.artifact import check_layout, is_coder, to_bytes
 from golfzoo.engine.calibrate import calibrate_by, check_needs
 from golfzoo.engine.components import blaming_component
+from golfzoo.engine.damage import measure_by
 from golfzoo.engine.data import data_paths
 from golfzoo.engine.describe import Emit
 from golfzoo.engine.errors import RunError
@@ -74,6 +75,8 @@ def rehearse(setup: Setup, training: Training, emit: Emit) -> None:
             rehearse_qat(setup)
         needs = dict.fromkeys(needs_of(components.quantizer), 1)  # of as few tokens as it can be told from
         calibration = calibrate_by(setup, training, needs) if needs else {}
+        if "damage" in needs:
+            calibration |= measure_by(setup, training, calibration, 1)
         if world.rank == 0:
             check_quantizer(setup, calibration, emit)
     if components.adaptor:
