@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 _TOGETHER = 16384
 
 
-def measure(setup: Setup, training: Training, weights: Tensors, calibration: Tensors, clock: Clock) -> StageResult:
+def collect(setup: Setup, training: Training, weights: Tensors, calibration: Tensors, clock: Clock) -> StageResult:
     """The calibration, and what the quantizer measured; on the training clock."""
-    with clock.stage("measure"):
+    with clock.stage("damage"):
         load_weights(setup.model.module, weights, "the trained weights")
         measured = measure_by(setup, training, calibration, needs_of(setup.components.quantizer)["damage"])
-    clock.seconds["train"] += clock.seconds["measure"]
+    clock.seconds["train"] += clock.seconds["damage"]
     return StageResult({**calibration, **measured}, {})
 
 

@@ -63,8 +63,8 @@ def run(plan: Plan, components: Components, world: World, code_bytes: int, store
         collect, key = load_target("golfzoo.engine.calibrate:collect"), f"{trained_key} {json.dumps(needs)}"
         calibration, _ = stages.run("calibrate", collect, setup, training, weights, clock, key=key)
         if "damage" in needs:
-            measure = load_target("golfzoo.engine.damage:measure")
-            calibration, _ = stages.run("measure", measure, setup, training, weights, calibration, clock, key=key)
+            collect = load_target("golfzoo.engine.damage:collect")
+            calibration, _ = stages.run("damage", collect, setup, training, weights, calibration, clock, key=key)
 
     # ---- quantize, compress, write: the first process alone; the others wait for it at world.share below -------------
     path = store.folder / "artifact.golf"
