@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from golfzoo_gptq.curves import CURVE, GROUP, RATIOS, balanced_steps, entropy, group_rows, group_steps
+from golfzoo_gptq.curves import CURVE, GROUP, RATIOS, balanced_steps, group_rows, group_steps, knot_of
 from golfzoo_gptq.decoder import decode
 from golfzoo_gptq.quantizer import Coded
 from golfzoo_storage import State
@@ -74,21 +74,15 @@ class Fisher(Coded):
         from fine to coarse: curves.py. And what everything costs together at knobs from small to large, "damage":
         (knobs, 2). All of it rounded to nearest, where a trellis would do a little better."""
         self.drafting = True
-        curves: dict[str, list[Tensor]] = {}
+        knots: dict[str, list[Tensor]] = {}
         for ratio in RATIOS:
             codes, levels = self._quantized_at(ratio, state, roles, calibration)
-            costs = iter(damage(self._one_by_one(state, levels)).tolist())
+            costs = damage(self._one_by_one(state, levels)).float()
             for name, (groups, unseen) in self.measured.items():
-                weight, steps = state[name].float(), group_steps(state[name].float(), groups, ratio)
-                rows = []
-                for group in range(int(groups.max()) + 1):
-                    own = groups == group
-                    step = float(steps[own][0])
-                    error = min(step**2 / 12, float(weight[own].square().mean()))
-                    hidden = 0.5 * error * float(unseen[own].sum()) * weight.shape[1]
-                    rows.append([step, next(costs) + hidden, entropy(codes[name][own]), weight[own].numel()])
-                curves.setdefault(name, []).append(torch.tensor(rows))
-        found = {CURVE + name: torch.stack(knots, 1) for name, knots in curves.items()}
+                own, costs = costs[: int(groups.max()) + 1], costs[int(groups.max()) + 1 :]
+                knot = knot_of(state[name].float(), codes[name], groups, unseen, own, ratio)
+                knots.setdefault(name, []).append(knot)
+        found = {CURVE + name: torch.stack(each, 1) for name, each in knots.items()}
         found |= {GROUP + name: groups for name, (groups, _) in self.measured.items()}
         knobs = [self.config.knob * 2**octave for octave in _OCTAVES]
         known = {**calibration, **found}
