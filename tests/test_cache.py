@@ -141,7 +141,7 @@ def test_a_stage_s_row_names_the_module_of_its_function():
     [
         (),
         ("size.fit=true", "size.limit_bytes=60000", "compressor.use=rans", "optimizer.use=adamw",
-         "quantizer={use='gptq_trellis', keep_numel=512, hessian_tokens=512, fisher_tokens=512}"),
+         "quantizer={use='gptq_trellis', keep_numel=512, hessian_tokens=512, fisher_tokens=512, damage_tokens=128}"),
     ],
 )  # fmt: skip
 def test_every_module_that_a_stage_runs_is_in_its_fingerprint(

@@ -9,6 +9,8 @@ from torch import nn
 
 from golfzoo.engine.damage import Damage, outlook, read_text
 from golfzoo.engine.distributed import World
+from golfzoo.engine.errors import RunError
+from golfzoo.running.rehearse import rehearse_damage
 
 WORLD = World(0, 1, torch.device("cpu"), False)
 
@@ -99,3 +101,9 @@ def test_what_a_tenth_of_the_bytes_costs(knob):
     for size, nats, bits in rows:
         assert nats == pytest.approx(1e-2 * 4 ** ((1_000_000 - size) / 100_000), rel=1e-3)
         assert bits == pytest.approx(nats / np.log(2) / 2.5)
+
+
+def test_a_quantizer_that_needs_damage_must_ask_for_it():
+    components = SimpleNamespace(quantizer=SimpleNamespace(needs={"damage": 1}), names={"quantizer": "foreign"})
+    with pytest.raises(RunError, match=r"\[quantizer\] foreign needs damage, and has no measure_damage"):
+        rehearse_damage(SimpleNamespace(components=components), None, {})
