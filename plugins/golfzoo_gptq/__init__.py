@@ -1,5 +1,7 @@
 """Hessian-based rounding: the records' method, and steps that follow from Fisher information."""
 
+from typing import Literal
+
 from golfzoo import Component, Config, hookimpl, option
 
 
@@ -30,13 +32,11 @@ class GPTQConfig(CodedConfig):
 class FisherConfig(CodedConfig):
     knob: float = option(4e-4, "the root of what a step's noise may cost in every row; [size] fit sets it", gt=0)
     fisher_tokens: int = option(163840, "training tokens for the outputs' Fisher information", ge=1)
-    per: str = option("group", "one step for every group of rows, by measured damage; or, by estimate, row or tensor")
+    per: Literal["group", "row", "tensor"] = option(
+        "group", "one step for every group of rows, by measured damage; or, by estimate, row or tensor"
+    )
     groups: int = option(4, "groups of a tensor's rows", ge=1, le=64)
     damage_tokens: int = option(8192, "training tokens that damage is measured on", ge=1)
-
-    def check(self) -> None:
-        if self.per not in ("group", "row", "tensor"):
-            raise ValueError(f"per must be 'group', 'row' or 'tensor', got {self.per!r}")
 
 
 class TrellisConfig(FisherConfig):
@@ -44,7 +44,6 @@ class TrellisConfig(FisherConfig):
     walk_rows: int = option(1024, "rows after which a walk through the trellis starts over", ge=16, le=65536)
 
     def check(self) -> None:
-        super().check()
         if self.states not in (8, 32, 64):
             raise ValueError(f"states must be 8, 32 or 64, got {self.states}")
 
