@@ -60,7 +60,7 @@ def _fitted(
         emit({"event": "note", "text": "fit: what quantization costs, expected by what was measured of it:"})
         bytes_per_token = float(scored.target_bytes.sum()) / scored.num_targets
         for size, nats, bits in outlook(calibration["damage"], knob, first.estimate_at, bytes_per_token):
-            text = f"fit: {size:>12,} bytes: {nats:.5f} nats a token, {bits:.5f} bits per byte"
+            text = f"fit: {size:>12,} bytes: {nats:.3g} nats a token, {bits:.3g} bits per byte"
             emit({"event": "note", "text": text})
     return fitted
 
