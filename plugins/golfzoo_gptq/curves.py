@@ -40,19 +40,12 @@ def group_steps(weight: Tensor, groups: Tensor, ratio: float) -> Tensor:
     return ratio * (power / torch.bincount(groups)).sqrt().clamp_min(1e-12)[groups]
 
 
-def knot_of(weight: Tensor, codes: Tensor, groups: Tensor, unseen: Tensor, costs: Tensor, ratio: float) -> Tensor:
-    """A point of the curve of every group, (groups, 4): step, damage, bits, weights.
-
-    `costs`, (groups,), is what was measured. What no text has shown yet, `unseen`, (rows,), is added by its estimate:
-    the text of the measurement has shown no more of it.
-    """
-    steps, power, points = group_steps(weight, groups, ratio), weight.square().mean(1), []
+def knot_of(weight: Tensor, codes: Tensor, groups: Tensor, costs: Tensor, ratio: float) -> Tensor:
+    """A point of every group's curve, (groups, 4): step, damage, bits, weights. `costs`, (groups,), is the damage."""
+    steps, points = group_steps(weight, groups, ratio), []
     for group, cost in enumerate(costs.tolist()):
         own = groups == group
-        step = float(steps[own][0])
-        error = min(step**2 / 12, float(power[own].mean()))  # no more than if all were zero
-        hidden = 0.5 * error * float(unseen[own].sum()) * weight.shape[1]
-        points.append([step, cost + hidden, entropy(codes[own]), weight[own].numel()])
+        points.append([float(steps[own][0]), cost, entropy(codes[own]), weight[own].numel()])
     return torch.tensor(points)
 
 

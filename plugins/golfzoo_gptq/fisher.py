@@ -45,27 +45,25 @@ class Fisher(Coded):
 
     def steps(self, name: str, weight: Tensor, role: str, calibration: State, pivot: Tensor, knob: float) -> Tensor:
         if self.ratio:
-            unseen, costs = self.costs(name, weight, calibration, pivot)
-            groups = group_rows(costs, self.config.groups)
-            self.measured[name] = groups, unseen
+            groups = group_rows(self.costs(name, weight, calibration, pivot), self.config.groups)
+            shares = torch.bincount(groups) * _UNSEEN / self.config.fisher_tokens
+            self.measured[name] = groups, shares if f"lookup/{name}" in calibration else shares / len(weight)
             return group_steps(weight, groups, self.ratio)
         if (steps := balanced_steps(calibration, name, knob)) is not None:
             return steps
-        _, costs = self.costs(name, weight, calibration, pivot)
+        costs = self.costs(name, weight, calibration, pivot)
         if costs.mean() <= 0:
             return knob * weight.std().expand(len(weight))
         return knob * (costs.mean().expand_as(costs) if self.config.per == "tensor" else costs).rsqrt()
 
-    def costs(self, name: str, weight: Tensor, calibration: State, pivot: Tensor) -> tuple[Tensor, Tensor]:
-        """What an error in a row costs by what the calibration has not seen of it, and altogether: (rows,) each."""
-        unseen, seen = torch.zeros(len(weight)), torch.zeros(len(weight))
+    def costs(self, name: str, weight: Tensor, calibration: State, pivot: Tensor) -> Tensor:
+        """What an error in a row costs, (rows,): the estimate, and what may have gone unseen by it."""
+        costs = torch.zeros(len(weight))
         if (fisher := calibration.get(f"fisher/{name}")) is not None:
-            seen += fisher * pivot
-            unseen += _UNSEEN * fisher.mean() * pivot / self.config.fisher_tokens
+            costs += (fisher + _UNSEEN * fisher.mean() / self.config.fisher_tokens) * pivot
         if (lookup := calibration.get(f"lookup/{name}")) is not None:
-            seen += lookup
-            unseen += _UNSEEN * lookup.sum() / self.config.fisher_tokens
-        return unseen, seen + unseen
+            costs += lookup + _UNSEEN * lookup.sum() / self.config.fisher_tokens
+        return costs
 
     def measure_damage(
         self, state: State, roles: dict[str, str], calibration: State, damage: Callable[[Iterable[State]], Tensor]
@@ -78,9 +76,9 @@ class Fisher(Coded):
         for ratio in RATIOS:
             codes, levels = self._quantized_at(ratio, state, roles, calibration)
             costs = damage(self._one_by_one(state, levels)).float()
-            for name, (groups, unseen) in self.measured.items():
+            for name, (groups, shares) in self.measured.items():
                 own, costs = costs[: int(groups.max()) + 1], costs[int(groups.max()) + 1 :]
-                knot = knot_of(state[name].float(), codes[name], groups, unseen, own, ratio)
+                knot = knot_of(state[name].float(), codes[name], groups, own + shares * own.sum(), ratio)
                 knots.setdefault(name, []).append(knot)
         found = {CURVE + name: torch.stack(each, 1) for name, each in knots.items()}
         found |= {GROUP + name: groups for name, (groups, _) in self.measured.items()}
