@@ -74,7 +74,8 @@ def run(plan: Plan, components: Components, world: World, code_bytes: int, store
         else:
             fit, key = load_target("golfzoo.engine.fit:fit"), f"{trained_key} {room}"
             quantized = stages.run("fit", fit, *given, room, clock, key=key, alone=True)
-        compressed = stages.run("compress", compress, setup, quantized, clock, key=quantized.facts["key"], alone=True)
+        key = quantized.facts["key"]
+        compressed = stages.run("compress", compress, setup, quantized, clock, key=key, alone=True)
         write_whole(path, compressed.tensors["artifact"].numpy().tobytes())
 
     # ---- read the artifact back from the disk: what is scored from here on is what was read --------------------------
@@ -92,7 +93,6 @@ def run(plan: Plan, components: Components, world: World, code_bytes: int, store
     final = stages.run("eval", score_final, setup, clock, key=reloaded_key)
     score = score_of(final)
     emit({"event": "score", **score})
-
     return {
         **score,
         "stages": {**trained["scores"], "roundtrip": score_of(roundtrip), "final": score},
