@@ -107,3 +107,8 @@ def test_a_quantizer_that_needs_damage_must_ask_for_it():
     components = SimpleNamespace(quantizer=SimpleNamespace(needs={"damage": 1}), names={"quantizer": "foreign"})
     with pytest.raises(RunError, match=r"\[quantizer\] foreign needs damage, and has no measure_damage"):
         rehearse_damage(SimpleNamespace(components=components), None, {})
+
+
+def test_of_sizes_that_no_knob_gives_nothing_is_said():
+    measured = torch.tensor([[0.1, 1e-4], [1.0, 1e-2]])
+    assert [size for size, _, _ in outlook(measured, 1e-6, lambda knob: 1_000_000, 2.5)] == [1_000_000]

@@ -110,8 +110,8 @@ class Damage:
 def outlook(
     measured: Tensor, knob: float, size_at: Callable[[float], int], bytes_per_token: float
 ) -> Iterator[tuple[int, float, float]]:
-    """What a tenth of the bytes fewer or more would cost: for each of three sizes, in the middle that at `knob`, its
-    bytes, and the damage that is to be expected of it, in nats per token and in bits per byte.
+    """What a tenth of the bytes fewer or more would cost: for each of three sizes, in the middle that at `knob`, as far
+    as there are knobs for them, its bytes, and the damage that is to be expected of it, in nats per token and in bits per byte.
 
     `measured` is (points, 2), as a quantizer gives it; between its knobs damage is read off on straight lines through
     logarithms, beyond them it goes with the knob's square.
@@ -121,6 +121,8 @@ def outlook(
     slope = 4 * max(finer - size, 1)  # bytes an octave
     for share in (0.9, 1.0, 1.1):
         x = math.log2(knob) + (1 - share) * size / slope
+        if abs(x - math.log2(knob)) > 8:  # so many bytes there are at no knob
+            continue
         after = min(max(int((octaves < x).sum()), 1), len(octaves) - 1)
         (x0, x1), (y0, y1) = octaves[after - 1 : after + 1].tolist(), nats[after - 1 : after + 1].tolist()
         within = min(max(x, x0), x1)
