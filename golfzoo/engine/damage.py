@@ -110,8 +110,8 @@ class Damage:
 def outlook(
     measured: Tensor, knob: float, size_at: Callable[[float], int], bytes_per_token: float
 ) -> Iterator[tuple[int, float, float]]:
-    """What a tenth of the bytes fewer or more would cost: for each of three sizes, in the middle that at `knob`, as far
-    as there are knobs for them, its bytes, and the damage that is to be expected of it, in nats per token and in bits per byte.
+    """What a tenth of the bytes fewer or more would cost. Of three sizes, in the middle that at `knob`, and as far as
+    there are knobs for them: bytes, and the damage that is to be expected, in nats per token and in bits per byte.
 
     `measured` is (points, 2), as a quantizer gives it; between its knobs damage is read off on straight lines through
     logarithms, beyond them it goes with the knob's square.
