@@ -160,8 +160,14 @@ def golfzoo_quantizers() -> list[Component]:
     quantize(state, roles, calibration, knob)   (tensors, metadata): a dict of tensors as laid out, and a small dict of
                                      JSON values. `calibration` is {} and `knob` None for one that asks for neither
     dequantize(tensors, metadata)    a state to load into the model; the same bits on every machine
-    needs                            optional: a dict of "hessian", "fisher" -> number of training tokens. What
-                                     engine/calibrate.py then collects is the calibration.
+    needs                            optional: a dict of "hessian", "fisher", "damage" -> number of training tokens.
+                                     What engine/calibrate.py then collects is the calibration.
+    measure_damage(state, roles, calibration, damage)   with "damage" in needs: called once, after calibration. A dict
+                                     of tensors to join the calibration; one named "damage", (points, 2), tells fit what
+                                     everything costs: knobs, rising, and nats per token
+    damage(changes)                  takes dicts of name -> tensor, each some trained weights changed, and gives what
+                                     each costs, (changes,) float64: the KL divergence from the trained model's
+                                     predictions on training text, in nats per token; the same on every process
     knob                             optional: where the knob starts, a positive float that quantize goes by; more of it
                                      is fewer bytes. [size] fit moves it.
     draft(state, roles, calibration, knob)      optional: as quantize, a quicker result of nearly the same size

@@ -65,12 +65,12 @@ def prints(record, zoo, overrides=(), dataset=None, device="cpu", processes=1):
         ("train.checkpoint_seconds=5", ""),
         ("train.val_every=0", ""),
         ("size.limit_bytes=1000", ""),
-        ("train.seed=2", "train calibrate quantize fit eval"),
-        ("train.iterations=11", "train calibrate quantize fit"),
-        ("architecture.qk_gain_init=1.4", "train calibrate quantize fit roundtrip eval"),
-        ("optimizer.momentum=0.9", "train calibrate quantize fit"),
-        ("quantizer.use=int6", "quantize fit compress"),
-        ("quantizer.keep_numel=100", "quantize fit compress"),
+        ("train.seed=2", "train calibrate damage quantize fit eval"),
+        ("train.iterations=11", "train calibrate damage quantize fit"),
+        ("architecture.qk_gain_init=1.4", "train calibrate damage quantize fit roundtrip eval"),
+        ("optimizer.momentum=0.9", "train calibrate damage quantize fit"),
+        ("quantizer.use=int6", "damage quantize fit compress"),
+        ("quantizer.keep_numel=100", "damage quantize fit compress"),
         ("compressor.use=brotli", "fit compress"),
         ("eval.stride=16", "eval"),
         ("eval.max_seconds=1.0", ""),
@@ -128,7 +128,8 @@ def test_a_stage_s_row_names_the_module_of_its_function():
     functions = {}
     for call in calls:
         stage, function = call.args[:2]
-        later = {"fit": "golfzoo.engine.fit:fit", "calibrate": "golfzoo.engine.calibrate:collect"}.get(stage.value)
+        by_name = {"fit": "fit:fit", "calibrate": "calibrate:collect", "damage": "damage:collect"}
+        later = f"golfzoo.engine.{by_name[stage.value]}" if stage.value in by_name else None
         functions[stage.value] = load_target(later) if later else getattr(run_module, function.id)
     assert functions.keys() == STAGES.keys()
     for name, function in functions.items():
@@ -140,7 +141,7 @@ def test_a_stage_s_row_names_the_module_of_its_function():
     [
         (),
         ("size.fit=true", "size.limit_bytes=60000", "compressor.use=rans", "optimizer.use=adamw",
-         "quantizer={use='gptq_trellis', keep_numel=512, hessian_tokens=512, fisher_tokens=512}"),
+         "quantizer={use='gptq_trellis', keep_numel=512, hessian_tokens=512, fisher_tokens=512, damage_tokens=128}"),
     ],
 )  # fmt: skip
 def test_every_module_that_a_stage_runs_is_in_its_fingerprint(
@@ -178,7 +179,7 @@ def test_data_device_and_processes_count(tiny_record, zoo):
     plain = prints(tiny_record, zoo)
     other_text = prints(tiny_record, zoo, dataset={"train": "x", "val": "b", "tokenizer": "c"})
     different = {stage for stage in STAGES if plain[stage] != other_text[stage]}
-    assert different == {"train", "calibrate", "quantize", "fit"}
+    assert different == {"train", "calibrate", "damage", "quantize", "fit"}
     for other in ({"device": "NVIDIA H100"}, {"processes": 2}):
         assert not set(plain.values()) & set(prints(tiny_record, zoo, **other).values())
 
@@ -292,7 +293,7 @@ def test_an_edit_between_planning_and_import_is_refused(
 def test_swaps_take_over_the_stages_before_them(own_cache, tiny_record, tmp_path, golfzoo):
     runs = [
         ((), []),
-        ((), [stage for stage in STAGES if stage not in ("calibrate", "fit")]),
+        ((), [stage for stage in STAGES if stage not in ("calibrate", "damage", "fit")]),
         (("quantizer.use=int6",), ["train"]),
         (("adaptor.use=none",), ["train", "quantize", "compress", "roundtrip"]),
         (("compressor.use=brotli",), ["train", "quantize", "roundtrip", "eval"]),

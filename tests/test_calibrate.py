@@ -102,7 +102,7 @@ def test_the_same_seed_gives_the_same_statistics():
 
 
 def test_what_cannot_be_collected_is_said():
-    with pytest.raises(RunError, match="calibration gives only hessian and fisher"):
+    with pytest.raises(RunError, match="calibration gives only hessian, fisher, damage"):
         calibrate(Tied(), {"validation": 1}, Text(), 0, WORLD)
 
 

@@ -42,7 +42,7 @@ def shrunk(path, adapts=True):
     if tables["quantizer"]["use"].startswith("gptq"):
         more += ["quantizer.hessian_tokens=2048"]
     if tables["quantizer"]["use"] == "gptq_trellis":
-        more += ["quantizer.fisher_tokens=2048"]
+        more += ["quantizer.fisher_tokens=2048", "quantizer.damage_tokens=128"]
     if not adapts:
         more += ["adaptor.use=none"]
     elif tables.get("adaptor", {}).get("use") == "sgd":

@@ -25,7 +25,7 @@ def result_of(folder):
     [
         (),
         ("compressor.use=rans",
-         "quantizer={use='gptq_trellis', keep_numel=512, hessian_tokens=2048, fisher_tokens=2048}"),
+         "quantizer={use='gptq_trellis', keep_numel=512, hessian_tokens=2048, fisher_tokens=2048, damage_tokens=128}"),
     ],
 )  # fmt: skip
 def test_in_bfloat16_a_run_comes_to_nearly_the_same(golfzoo, tiny_record, tiny_run, tmp_path, swaps):
@@ -58,7 +58,11 @@ def test_what_cannot_follow_training_is_said_before_it(golfzoo, tiny_record, tmp
 @pytest.mark.slow
 def test_with_more_room_than_weights_fitting_costs_nothing(golfzoo, tiny_record, tmp_path):
     """The finest steps there are: codes that did not fit into int16 would destroy the model."""
-    fitted = ("quantizer.use=gptq_trellis", "quantizer.keep_numel=512", "compressor.use=rans", "size.fit=true")
+    fitted = (
+        "quantizer={use='gptq_trellis', keep_numel=512, damage_tokens=128}",
+        "compressor.use=rans",
+        "size.fit=true",
+    )
     status, output = golfzoo("run", tiny_record, *fitted, "adaptor.use=none", "--out", tmp_path / "run")
     assert status == 0, output
     stages = result_of(tmp_path / "run")["stages"]
@@ -228,7 +232,7 @@ def test_earlier_results_are_never_overwritten(tiny_run, golfzoo):
 @pytest.mark.parametrize("tied", ["true", "false"])
 @pytest.mark.parametrize("quantizer", ["gptq", "gptq_fisher", "gptq_trellis"])
 def test_an_artifact_is_fitted_to_the_room(tiny_record, tmp_path, golfzoo, tied, quantizer):
-    tokens = "hessian_tokens=2000" + ("" if quantizer == "gptq" else ",fisher_tokens=2000")
+    tokens = "hessian_tokens=2000" + ("" if quantizer == "gptq" else ",fisher_tokens=2000,damage_tokens=512")
     status, output = golfzoo(
         "run", tiny_record, f"quantizer={{use='{quantizer}',keep_numel=512,{tokens}}}", "compressor.use=rans",
         f"architecture.tie_embeddings={tied}", "adaptor.use=none", "size.fit=true", "size.limit_bytes=44000",
@@ -239,6 +243,7 @@ def test_an_artifact_is_fitted_to_the_room(tiny_record, tmp_path, golfzoo, tied,
     assert 44_000 - 512 < result["bytes"]["total"] <= 44_000
     assert result["bytes"]["fits"]
     assert result["seconds"]["train"] > result["seconds"]["calibrate"] > 0
+    assert ("damage" in result["seconds"]) == ("nats a token" in output) == (quantizer != "gptq")
 
 
 def test_what_cannot_be_fitted_says_by_how_much(tiny_record, tmp_path, golfzoo):

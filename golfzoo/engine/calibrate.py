@@ -46,14 +46,15 @@ def collect(setup: Setup, training: Training, weights: Tensors, clock: Clock) ->
 def calibrate_by(setup: Setup, training: Training, needs: dict[str, int]) -> Tensors:
     """By text as in training, or from the first batches that the record's [calibration] has. These are made before
     anything listens to the model: it may write them itself."""
+    check_needs(needs)
+    needs = {kind: tokens for kind, tokens in needs.items() if kind in STATISTICS}  # damage.py's come later
     module, seed, world = setup.model.module, setup.plan.train.seed, setup.world
     if not setup.components.calibration:
         return calibrate(module, needs, training.batches, seed, world)
-    check_needs(needs)
     made: list[list[Tensor]] = []
     with frozen(module):
         text = TrainingText(setup, "calibration", model=module)
-        while world.size * sum(batch[0].numel() for batch in made) < max(needs.values()):
+        while world.size * sum(batch[0].numel() for batch in made) < max(needs.values(), default=0):
             made.append(text.read(len(made)))
     return calibrate(module, needs, made, seed, world)
 
@@ -93,8 +94,10 @@ def _draw(batches: TrainingText, seed: int, world: World) -> Iterator[list[Tenso
 
 
 def check_needs(needs: dict[str, int]) -> None:
-    if unknown := sorted(needs.keys() - set(STATISTICS)):
-        raise RunError(f"the quantizer needs {unknown[0]!r}, and calibration gives only {' and '.join(STATISTICS)}")
+    if unknown := sorted(needs.keys() - {*STATISTICS, "damage"}):
+        raise RunError(
+            f"the quantizer needs {unknown[0]!r}, and calibration gives only {', '.join(STATISTICS)}, damage"
+        )
 
 
 def _backward_from_own_labels(model: nn.Module, given: list[Tensor], generator: torch.Generator, world: World) -> None:

@@ -10,7 +10,7 @@ from golfzoo.engine.distributed import World
 
 
 class Clock:
-    """Times stages and announces each as it begins, if it is to be `told`. `seconds` has the time of every stage so far."""
+    """Times stages and announces each as it begins, if it is to be `told`. `seconds` has the time of all so far."""
 
     def __init__(self, world: World, emit: Emit) -> None:
         self.world = world

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from golfzoo.engine.artifact import encode_model, is_coder, to_bytes
 from golfzoo.engine.clock import Clock
+from golfzoo.engine.components import load_target
 from golfzoo.engine.describe import Emit
 from golfzoo.engine.errors import RunError
 from golfzoo.engine.quantize import quantize_at, quantized
@@ -53,7 +54,15 @@ def _fitted(
     seconds = time.perf_counter() - started
     sizes = attempts.sizes + (first.sizes if first is not attempts else 0)
     emit({"event": "note", "text": f"fit: {first.estimates} sizes estimated, {sizes} measured, in {seconds:.1f} s"})
-    return attempts.at(knob)
+    fitted = attempts.at(knob)
+    if "damage" in calibration:
+        outlook, scored = load_target("golfzoo.engine.damage:outlook"), setup.validation
+        emit({"event": "note", "text": "fit: what quantization costs, expected by what was measured of it:"})
+        bytes_per_token = float(scored.target_bytes.sum()) / scored.num_targets
+        for size, nats, bits in outlook(calibration["damage"], knob, first.estimate_at, bytes_per_token):
+            text = f"fit: {size:>12,} bytes: {nats:.3g} nats a token, {bits:.3g} bits per byte"
+            emit({"event": "note", "text": text})
+    return fitted
 
 
 class Attempts:

@@ -33,7 +33,7 @@ class Kind:
         return f"{self.name}s" if self.named or self.listed else self.name
 
 
-_MODEL = ("train", "calibrate", "roundtrip", "eval")
+_MODEL = ("train", "calibrate", "damage", "roundtrip", "eval")
 
 KINDS = {
     kind.name: kind
@@ -45,11 +45,11 @@ KINDS = {
         Kind("loader", ("train", "calibrate"), default="sequential", late=True),
         Kind("averager", ("train",), optional=True, through="golfzoo.engine.averaging:Averaging"),
         Kind("qat", ("train",), optional=True, through="golfzoo.engine.standins:StandIns"),
-        Kind("calibration", ("calibrate",), optional=True, late=True),
-        Kind("quantizer", ("quantize", "fit", "compress")),
+        Kind("calibration", ("calibrate", "damage"), optional=True, late=True),
+        Kind("quantizer", ("damage", "quantize", "fit", "compress")),
         Kind("compressor", ("fit", "compress")),
         Kind("adaptor", ("eval",), optional=True),
-        Kind("tokenizer", ("train", "roundtrip", "eval"), default="sentencepiece", late=True),
+        Kind("tokenizer", ("train", "damage", "roundtrip", "eval"), default="sentencepiece", late=True),
         Kind("logger", listed=True),
     )
 }

@@ -6,7 +6,7 @@ optional stands in a protocol of its own, and is asked for with `hasattr`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -133,9 +133,17 @@ class Quantizer(Protocol):
 
 
 class HasNeeds(Protocol):
-    """A quantizer that wants statistics: "hessian", "fisher" -> number of training tokens."""
+    """A quantizer that wants statistics: "hessian", "fisher", "damage" -> number of training tokens."""
 
     needs: dict[str, int]
+
+
+class MeasuresDamage(HasNeeds, Protocol):
+    """A quantizer that needs "damage". `damage` takes states, which need not be whole, and gives nats per token."""
+
+    def measure_damage(
+        self, state: Tensors, roles: Roles, calibration: Tensors, damage: Callable[[Iterable[Tensors]], Tensor]
+    ) -> Tensors: ...
 
 
 class HasKnob(Protocol):

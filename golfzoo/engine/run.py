@@ -35,10 +35,8 @@ if TYPE_CHECKING:
 
 
 def run(plan: Plan, components: Components, world: World, code_bytes: int, store: Store, emit: Emit) -> dict[str, Any]:
-    """Run a whole record into the folder of `store`. `code_bytes` is the size of the packed train_gpt.py.
-
-    Every process returns the same but for the seconds; the first one's count.
-    """
+    """Run a whole record into the folder of `store`. `code_bytes` is the size of the packed train_gpt.py. Every process
+    returns the same but for the seconds; the first one's count."""
     clock = Clock(world, emit)
     stages = StageRunner(store, world, clock)
     reader = copy.copy(components)  # what packs may remember what it packed; what reads has never seen it
@@ -63,6 +61,9 @@ def run(plan: Plan, components: Components, world: World, code_bytes: int, store
     if needs := needs_of(components.quantizer):
         collect, key = load_target("golfzoo.engine.calibrate:collect"), f"{trained_key} {json.dumps(needs)}"
         calibration, _ = stages.run("calibrate", collect, setup, training, weights, clock, key=key)
+        if "damage" in needs:
+            collect = load_target("golfzoo.engine.damage:collect")
+            calibration, _ = stages.run("damage", collect, setup, training, weights, calibration, clock, key=key)
 
     # ---- quantize, compress, write: the first process alone; the others wait for it at world.share below -------------
     path = store.folder / "artifact.golf"
@@ -74,8 +75,7 @@ def run(plan: Plan, components: Components, world: World, code_bytes: int, store
         else:
             fit, key = load_target("golfzoo.engine.fit:fit"), f"{trained_key} {room}"
             quantized = stages.run("fit", fit, *given, room, clock, key=key, alone=True)
-        key = quantized.facts["key"]
-        compressed = stages.run("compress", compress, setup, quantized, clock, key=key, alone=True)
+        compressed = stages.run("compress", compress, setup, quantized, clock, key=quantized.facts["key"], alone=True)
         write_whole(path, compressed.tensors["artifact"].numpy().tobytes())
 
     # ---- read the artifact back from the disk: what is scored from here on is what was read --------------------------

@@ -28,8 +28,11 @@ STAGES = {
     for stage in (
         Stage("train", "train", options=("train",), data=("train", "val", "tokenizer")),
         Stage("calibrate", "calibrate", after=("train",)),
-        Stage("quantize", "quantize", after=("train", "calibrate")),
-        Stage("fit", "fit", after=("train", "calibrate")),  # instead of quantize, where the artifact is fitted
+        Stage("damage", "damage", after=("train", "calibrate")),  # where the quantizer needs damage
+        Stage("quantize", "quantize", after=("train", "calibrate", "damage")),
+        Stage(
+            "fit", "fit", after=("train", "calibrate", "damage")
+        ),  # instead of quantize, where the artifact is fitted
         Stage("compress", "artifact"),
         Stage(
             "roundtrip",

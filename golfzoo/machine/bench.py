@@ -19,6 +19,7 @@ from golfzoo.engine.artifact import compress, decode_model
 from golfzoo.engine.calibrate import collect
 from golfzoo.engine.clock import Clock
 from golfzoo.engine.components import namespace
+from golfzoo.engine.damage import collect as collect_damage
 from golfzoo.engine.distributed import World
 from golfzoo.engine.evaluate import evaluate, flat_windowing
 from golfzoo.engine.model import Objective, load_weights, on_cpu
@@ -121,6 +122,12 @@ def time_stages(setup: Setup, training: Training, measure: Measure) -> dict[str,
             calibration.update(collect(setup, training, weights, clock).tensors)
 
         stages["calibrate"] = measure("calibration", calibrate, 1)
+    if "damage" in needs_of(setup.components.quantizer):
+
+        def damage() -> None:
+            calibration.update(collect_damage(setup, training, weights, calibration, clock).tensors)
+
+        stages["damage"] = measure("measured damage", damage, 1)
     quantized = quantize(setup, weights, calibration, clock)
     artifact = compress(setup, quantized, clock).tensors["artifact"].numpy().tobytes()
 

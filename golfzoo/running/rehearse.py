@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +15,7 @@ from golfzoo.corpus.counting import check_counts
 from golfzoo.engine.artifact import check_layout, is_coder, to_bytes
 from golfzoo.engine.calibrate import calibrate_by, check_needs
 from golfzoo.engine.components import blaming_component
+from golfzoo.engine.damage import Damage, read_text
 from golfzoo.engine.data import data_paths
 from golfzoo.engine.describe import Emit
 from golfzoo.engine.errors import RunError
@@ -74,6 +76,8 @@ def rehearse(setup: Setup, training: Training, emit: Emit) -> None:
             rehearse_qat(setup)
         needs = dict.fromkeys(needs_of(components.quantizer), 1)  # of as few tokens as it can be told from
         calibration = calibrate_by(setup, training, needs) if needs else {}
+        if "damage" in needs:
+            calibration |= rehearse_damage(setup, training, calibration)
         if world.rank == 0:
             check_quantizer(setup, calibration, emit)
     if components.adaptor:
@@ -120,6 +124,25 @@ def check_logits(setup: Setup, input_ids: Tensor, *segments: Tensor) -> None:
     if not plain or tuple(logits.shape) != wanted or not logits.is_floating_point():
         got = f"{tuple(logits.shape)} {logits.dtype}" if plain else type(logits).__name__
         raise RunError(f"forward must return logits {wanted}, floating point, got {got}")
+
+
+def rehearse_damage(setup: Setup, training: Training, calibration: Tensors) -> Tensors:
+    """What the quantizer makes of damage. The model is asked once; then how far weights are from what they were stands
+    in for what that costs, for a quantizer asks some hundred times."""
+    quantizer: Any = setup.components.quantizer
+    if not hasattr(quantizer, "measure_damage"):
+        raise RunError(
+            f"[quantizer] {setup.components.names['quantizer']} needs damage, and has no measure_damage to ask for it"
+        )
+    Damage(setup, read_text(setup, training, 1))([{}])
+    state = on_cpu(setup.model.module.state_dict())
+
+    def apart(changes: Iterable[Tensors]) -> Tensor:
+        squares = ([(new - state[name]).square().sum() for name, new in change.items()] for change in changes)
+        return torch.tensor([sum(map(float, each)) for each in squares], dtype=torch.float64)
+
+    with blaming_component(setup.components, "quantizer"):
+        return quantizer.measure_damage(dict(state), setup.model.roles, calibration, apart)
 
 
 def check_quantizer(setup: Setup, calibration: Tensors, emit: Emit) -> None:

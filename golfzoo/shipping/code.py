@@ -43,7 +43,11 @@ _MODULE_LIMIT = 2**17
 _FIRST_SYMBOL = 128  # the letters beyond ASCII, of which the source that ships has none
 
 # What a component must have for the engine to import a module for it.
-_CALLED_BY_NAME = {"quantizer": ("needs", "golfzoo.engine.calibrate"), "adaptor": ("rounds", "golfzoo.engine.rounds")}
+_CALLED_BY_NAME = (
+    ("quantizer", "needs", "golfzoo.engine.calibrate"),
+    ("quantizer", "measure_damage", "golfzoo.engine.damage"),
+    ("adaptor", "rounds", "golfzoo.engine.rounds"),
+)
 
 _WORD = re.compile(r"[A-Za-z]{2,}")
 
@@ -225,7 +229,7 @@ def called_by_name(record: Record, slots: Iterable[str]) -> list[str]:
     """The engine's modules that it imports by name, where the components at these slots ask for them."""
     return [
         module
-        for slot, (word, module) in _CALLED_BY_NAME.items()
+        for slot, word, module in _CALLED_BY_NAME
         if slot in slots and _is_mentioned(word, closure(modules_of(record, [slot])))
     ]
 

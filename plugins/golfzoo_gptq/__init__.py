@@ -1,5 +1,7 @@
 """Hessian-based rounding: the records' method, and steps that follow from Fisher information."""
 
+from typing import Literal
+
 from golfzoo import Component, Config, hookimpl, option
 
 
@@ -28,14 +30,13 @@ class GPTQConfig(CodedConfig):
 
 
 class FisherConfig(CodedConfig):
-    knob: float = option(3e-3, "the root of what a step's noise may cost in every row; [size] fit sets it", gt=0)
+    knob: float = option(4e-4, "the root of what a step's noise may cost in every row; [size] fit sets it", gt=0)
     fisher_tokens: int = option(163840, "training tokens for the outputs' Fisher information", ge=1)
-    per: str = option("row", "one step for every row, or for every tensor")
-    floor: float = option(0.05, "no row counts less than this part of its tensor's mean", gt=0, le=1)
-
-    def check(self) -> None:
-        if self.per not in ("row", "tensor"):
-            raise ValueError(f"per must be 'row' or 'tensor', got {self.per!r}")
+    per: Literal["group", "row", "tensor"] = option(
+        "group", "one step for every group of rows, by measured damage; or, by estimate, row or tensor"
+    )
+    groups: int = option(4, "groups of a tensor's rows", ge=1, le=64)
+    damage_tokens: int = option(8192, "training tokens that damage is measured on", ge=1)
 
 
 class TrellisConfig(FisherConfig):
@@ -43,22 +44,22 @@ class TrellisConfig(FisherConfig):
     walk_rows: int = option(1024, "rows after which a walk through the trellis starts over", ge=16, le=65536)
 
     def check(self) -> None:
-        super().check()
         if self.states not in (8, 32, 64):
             raise ValueError(f"states must be 8, 32 or 64, got {self.states}")
 
 
 @hookimpl
 def golfzoo_quantizers():
-    body = "golfzoo_gptq.quantizer"
     small = {"keep_numel": 4096, "hessian_tokens": 32768}
-    with_fisher = {**small, "fisher_tokens": 32768}
+    with_fisher = {**small, "fisher_tokens": 32768, "damage_tokens": 2048}
     described: list[tuple[str, type[Config], str, dict[str, int], str]] = [
-        ("gptq", GPTQConfig, "GPTQ", small, "Hessian-based rounding, steps by clipping: the records' method"),
-        ("gptq_fisher", FisherConfig, "Fisher", with_fisher, "Hessian-based rounding, steps by Fisher information"),
-        ("gptq_trellis", TrellisConfig, "Trellis", with_fisher, "gptq_fisher with trellis-coded quantization"),
+        ("gptq", GPTQConfig, "quantizer:GPTQ", small, "Hessian-based rounding, steps by clipping: the records' method"),
+        ("gptq_fisher", FisherConfig, "fisher:Fisher", with_fisher, "Hessian-based rounding, steps by measured damage"),
+        ("gptq_trellis", TrellisConfig, "trellised:Trellis", with_fisher, "gptq_fisher, trellis-coded"),
     ]
     return [
-        Component(kind="quantizer", name=name, config=config, target=f"{body}:{target}", small=options, summary=summary)
-        for name, config, target, options, summary in described
+        Component(
+            kind="quantizer", name=name, config=config, target=f"golfzoo_gptq.{body}", small=options, summary=text
+        )
+        for name, config, body, options, text in described
     ]

@@ -40,6 +40,7 @@ from test_resume import SLOW_RECORD, assert_same
 PLAIN = SLOW_RECORD.replace('use = "none"', 'use = "lora"')
 FITTED = (
     SLOW_RECORD.replace('use = "int8"', 'use = "gptq_trellis"\nhessian_tokens = 8192\nfisher_tokens = 8192')
+    .replace("fisher_tokens = 8192", "fisher_tokens = 8192\ndamage_tokens = 512")
     .replace('use = "zlib"', 'use = "rans"')
     .__add__("\n[size]\nfit = true\nlimit_bytes = 56_000\n")
 )
@@ -315,6 +316,7 @@ class Campaign:
             "train",
             "validate",
             "calibrate",
+            "damage",
             "quantize",
             "fit",
             "compress",

@@ -1,13 +1,15 @@
 """Bits per weight against damage: every quantizer and setting, on models that golfzoo trained, as one table.
 
-    python tests/benchmarks/rate_distortion.py RUN... --out FOLDER [--tokens 24576]
+    python tests/benchmarks/rate_distortion.py RUN... --out FOLDER [--levels 0.006 0.003 0.0015] [--only WORD...]
 
 RUN are folders of completed runs, one for each seed. Rates are real bytes: of everything that `rans` writes for the
-coded matrices, their steps and row exponents included, over the number of those weights. Damage is the KL divergence,
-in nats per token on validation text, of the quantized model from the trained one, and the rise of its bits per byte.
-Statistics for the quantizers come from training batches alone, by the engine's own calibration.
+coded matrices, with all that belongs to them, over the number of those weights. Damage is the KL divergence, in nats
+per token on the whole validation text, of the quantized model from the trained one. Every method is brought to every
+level of damage from both sides, by a secant on logarithms: what the table says lies between two measured points that
+are a few percent apart, or is one. Nothing is extrapolated. What quantizers know comes from training text alone, by the
+engine's own calibration and measurement.
 
-Writes table.json and, where matplotlib is, rate_distortion.svg and .png.
+Writes a file for every run, table.json and, where matplotlib is, rate_distortion.svg and .png.
 """
 
 import argparse
@@ -23,6 +25,7 @@ from safetensors.torch import load_file
 from golfzoo.engine.artifact import compress_tensors
 from golfzoo.engine.calibrate import calibrate
 from golfzoo.engine.components import load_target, namespace
+from golfzoo.engine.damage import measure_by
 from golfzoo.engine.distributed import World
 from golfzoo.engine.evaluate import evaluate, flat_windowing
 from golfzoo.engine.model import load_weights
@@ -31,6 +34,7 @@ from golfzoo.record import load_record
 from golfzoo.zoo import discover
 
 NEEDS = {"hessian": 98304, "fisher": 163840}
+DAMAGE_TOKENS = 2048
 # What records tune by hand: how much finer than the matrices' are the steps of the embedding, and of the attention.
 HAND_TUNED = [
     {"tok_emb": 0.5},
@@ -53,11 +57,17 @@ METHODS = {
         )
         for setting in HAND_TUNED
     },
+    "int6 by search": ("gptq_rows", {"clip": "search", "levels": 31}),
+    "clips by deviation": ("gptq_rows", {}),
+    "LQER": ("gptq_lqer", {}),
+    "mixed bits by trace": ("gptq_mixed", {"fine": 9}),
     "gptq_fisher, per tensor": ("gptq_fisher", {"per": "tensor"}),
+    "gptq_fisher, per row": ("gptq_fisher", {"per": "row"}),
     "gptq_fisher": ("gptq_fisher", {}),
     "gptq_trellis, 8 states": ("gptq_trellis", {"states": 8}),
-    "gptq_trellis, 64 states": ("gptq_trellis", {"states": 64}),
 }
+CLIPS = {"clip_sigmas": 12.85, "embedding_clip_sigmas": 20.0}
+"""What stands in for the knob of a quantizer without one: these options, times it."""
 LEVELS = (0.006, 0.003, 0.0015)
 """Nats per token of KL at which methods are compared."""
 
@@ -65,24 +75,25 @@ LEVELS = (0.006, 0.003, 0.0015)
 class Bench:
     """A trained model with its statistics, and what can be asked of a quantization of it."""
 
-    def __init__(self, folder: Path, tokens: int) -> None:
+    def __init__(self, folder: Path) -> None:
         self.zoo = discover()
         record = load_record(str(folder / "record.toml"), self.zoo)
         world = World(0, 1, torch.device("cpu"), False)
-        setup = set_up(namespace(record.tables), record.bind(), world)
-        plan, text, self.model, self.roles = setup.plan, setup.validation, setup.model.module, setup.model.roles
+        self.setup = set_up(namespace(record.tables), record.bind(), world)
+        plan, text = self.setup.plan, self.setup.validation
+        self.model, self.roles = self.setup.model.module, self.setup.model.roles
         self.weights = load_file(folder / "weights.safetensors")
         load_weights(self.model, self.weights, str(folder))
-        batches = set_up_training(setup).batches
-        self.statistics = calibrate(self.model, NEEDS, batches, plan.train.seed, world)
+        self.training = set_up_training(self.setup)
+        self.statistics = calibrate(self.model, NEEDS, self.training.batches, plan.train.seed, world)
+        self.measured: dict[str, torch.Tensor] = {}
         length = plan.train.seq_len
-        count = min(tokens, text.num_targets) // length * length
+        count = text.num_targets // length * length
         ids = torch.from_numpy(text.tokens[: count + 1].astype(np.int64))
         self.inputs, self.targets = ids[:-1].view(-1, length), ids[1:].view(-1, length)
         self.num_bytes = int(text.target_bytes[:count].sum())
         self.plan, self.text, self.world = plan, text, world
-        self.plain = self.log_probabilities()
-        self.loss = self.nats(self.plain)
+        self.plain = list(self.log_probabilities())
         self.coder = self.make("compressor", "rans", {})
 
     def make(self, kind: str, name: str, options: dict):
@@ -91,73 +102,128 @@ class Bench:
         assert not problems, problems
         return load_target(component.target)(namespace(config.model_dump(mode="json")))
 
-    def log_probabilities(self) -> torch.Tensor:
-        """(tokens, vocab_size)"""
+    def log_probabilities(self):
+        """(tokens, vocab_size), of 16 windows at a time."""
         self.model.eval()
         with torch.no_grad():
-            return torch.cat([self.model(part).float().log_softmax(-1).flatten(0, 1)
-                              for part in self.inputs.split(16)])  # fmt: skip
+            for part in self.inputs.split(16):
+                yield self.model(part).float().log_softmax(-1).flatten(0, 1)
 
-    def nats(self, log_probabilities: torch.Tensor) -> float:
-        return -log_probabilities.gather(1, self.targets.reshape(-1, 1)).double().mean().item()
+    def quantizer(self, method: str, knob: float):
+        """It, what it is told, and the knob that it is called with."""
+        name, options = METHODS[method]
+        options = {"keep_numel": 4096, **options}
+        if name in ("gptq", "gptq_fisher", "gptq_trellis"):
+            quantizer = self.make("quantizer", name, options)
+        elif options.get("clip") == "search":
+            levels = max(1, round(31 / knob))
+            options |= {"levels": min(levels, 127), "embedding_levels": min(4 * levels, 127)}
+            return self.make("quantizer", name, options), self.statistics, None
+        else:
+            options |= {option: value * knob for option, value in CLIPS.items()}
+            return self.make("quantizer", name, options), self.statistics, None
+        if "damage" not in quantizer.needs:
+            return quantizer, self.statistics, knob
+        if not self.measured:  # the trellis measures without one, so that it is the same for both
+            started = time.perf_counter()
+            load_weights(self.model, self.weights, "trained")
+            self.setup.components.quantizer = quantizer
+            self.measured = measure_by(self.setup, self.training, self.statistics, DAMAGE_TOKENS)
+            print(f"{'':8} measured damage in {time.perf_counter() - started:.0f} s", flush=True)
+        return quantizer, {**self.statistics, **self.measured}, knob
 
-    def measure(self, quantizer, knob: float) -> dict:
+    def quantize(self, method: str, knob: float):
+        """Bytes and number of the coded weights, and the state."""
+        quantizer, known, given = self.quantizer(method, knob)
+        tensors, metadata = quantizer.quantize(dict(self.weights), self.roles, known, given)
+        # What is kept as it was costs every method the same.
+        coded = {name: tensor for name, tensor in tensors.items()
+                 if not (name in self.weights and tensor.is_floating_point())}  # fmt: skip
+        count = sum(self.weights[name].numel() for name in coded if name in self.weights)
+        return len(compress_tensors(coded, metadata, self.coder)), count, quantizer.dequantize(tensors, metadata)
+
+    def measure(self, method: str, knob: float) -> dict:
         """Bits per weight, KL and the rise in bits per byte, at a knob."""
-        tensors, metadata = quantizer.quantize(self.weights, self.roles, self.statistics, knob)
-        coded = {name: tensor for name, tensor in tensors.items() if f"{name.removesuffix('.rows')}.step" in tensors
-                 or name.endswith(".step")}  # fmt: skip
-        weights = sum(tensor.numel() for tensor in coded.values() if tensor.ndim == 2)
-        size = len(compress_tensors(coded, metadata, self.coder))
-        load_weights(self.model, quantizer.dequantize(tensors, metadata), "quantized")
-        now = self.log_probabilities()
+        size, count, state = self.quantize(method, knob)
+        load_weights(self.model, state, "quantized")
+        kl = rise = 0.0
+        targets = self.targets.reshape(-1, 1).split(16 * self.targets.shape[1])
+        for plain, now, ids in zip(self.plain, self.log_probabilities(), targets, strict=True):
+            kl += (plain.exp() * (plain - now)).sum(-1).double().sum().item()
+            rise += (plain - now).gather(1, ids).double().sum().item()
         load_weights(self.model, self.weights, "trained")
-        kl = (self.plain.exp() * (self.plain - now)).sum(-1).double().mean().item()
-        rise = (self.nats(now) - self.loss) / np.log(2) * self.targets.numel() / self.num_bytes
-        return {"knob": knob, "bits": 8 * size / weights, "kl": kl, "bpb": rise, "bytes": size}
+        return {"knob": knob, "bits": 8 * size / count, "kl": kl / self.targets.numel(),
+                "bpb": rise / np.log(2) / self.num_bytes, "bytes": size}  # fmt: skip
 
-    def curve(self, name: str, start: list[dict]) -> list[dict]:
-        """Points near the levels. `start` has points of a like method, whose knobs are tried first."""
-        kind, options = METHODS[name]
-        quantizer = self.make("quantizer", kind, {"keep_numel": 4096, **options})
-        points = []
-        for level, like in zip(LEVELS, start or [None] * len(LEVELS), strict=True):
-            if like:
-                near = self.measure(quantizer, like["knob"])
-            else:
-                near = points[-1] if points else self.measure(quantizer, quantizer.knob)
-            for _ in range(1 if like else 3):
-                if abs(np.log(near["kl"] / level)) < 0.15:
+    def curve(self, method: str, levels: list[float], start: float) -> list[dict]:
+        """Points on both sides of every level, or on it. The search begins at a knob."""
+        points: list[dict] = []
+        for level in levels:
+            knob = start
+            if points:
+                near = min(points, key=lambda point: abs(np.log(point["kl"] / level)))
+                knob = near["knob"] * (level / near["kl"]) ** 0.5  # KL goes with the square of steps
+            for _ in range(9):
+                points.append(self.measure(method, knob))
+                if surrounded(points, level):
                     break
-                near = self.measure(quantizer, near["knob"] * (level / near["kl"]) ** 0.5)  # KL goes with step^2
-            points.append(near)
+                knob = next_knob(points, level)
         return points
 
-    def adapted(self, name: str, bits: float, knob: float) -> dict:
+    def adapted(self, method: str, bits: float, knob: float) -> dict:
         """Bits per byte after test-time training with the record's own windows and LoRA, at a rate."""
-        kind, options = METHODS[name]
-        quantizer = self.make("quantizer", kind, {"keep_numel": 4096, **options})
-        for _ in range(3):
-            point = self.measure(quantizer, knob)
-            if abs(point["bits"] - bits) < 0.02:
+        for _ in range(4):
+            size, count, state = self.quantize(method, knob)
+            rate = 8 * size / count
+            if abs(rate - bits) < 0.01:
                 break
-            knob *= 2 ** (1.2 * (point["bits"] - bits))
-        tensors, metadata = quantizer.quantize(self.weights, self.roles, self.statistics, point["knob"])
-        load_weights(self.model, quantizer.dequantize(tensors, metadata), "quantized")
-        return {**point, "flat": self.score(None), "adapted": self.score(self.make("adaptor", "lora", {}))}
+            knob *= 2 ** (1.1 * (rate - bits))
+        load_weights(self.model, state, "quantized")
+        return {"bits": rate, "flat": self.score(None), "adapted": self.score(self.make("adaptor", "lora", {}))}
 
     def score(self, adaptor) -> float:
         windowing = self.plan.eval if adaptor else flat_windowing(self.plan.train)
         return evaluate(self.model, self.text, windowing, self.world, adaptor, self.plan.train.seed).val_bpb
 
 
+def sides(points: list[dict], kl: float) -> tuple[dict | None, dict | None]:
+    """The nearest point of less damage than asked for, and the nearest of more, by knob."""
+    under = max((point for point in points if point["kl"] <= kl), key=lambda point: point["knob"], default=None)
+    over = min((point for point in points if point["kl"] > kl), key=lambda point: point["knob"], default=None)
+    return under, over
+
+
+def surrounded(points: list[dict], kl: float) -> bool:
+    """Whether a level of damage is met within 2 %, or lies between two points that are near each other."""
+    under, over = sides(points, kl)
+    met = any(abs(np.log(point["kl"] / kl)) < 0.02 for point in points)
+    return met or bool(under and over and over["kl"] / under["kl"] < 1.15)
+
+
+def next_knob(points: list[dict], kl: float) -> float:
+    """Where to look next: between the two sides by logarithms, or past the only one there is."""
+    under, over = sides(points, kl)
+    if not (under and over):
+        near = under or over
+        return near["knob"] * (kl / near["kl"]) ** 0.5 * (1.02 if under else 1 / 1.02)
+    if over["knob"] < under["knob"]:  # damage that is not monotone: halfway
+        return (over["knob"] * under["knob"]) ** 0.5
+    share = np.log(kl / under["kl"]) / np.log(over["kl"] / under["kl"])
+    return under["knob"] * (over["knob"] / under["knob"]) ** min(max(share, 0.1), 0.9)
+
+
 def bits_at(points: list[dict], kl: float) -> float:
-    """Bits per weight at a KL, on the line through the two nearest points: log KL against bits is nearly one."""
-    first, second = sorted(points, key=lambda point: abs(np.log(point["kl"] / kl)))[:2]
-    slope = (first["bits"] - second["bits"]) / np.log(first["kl"] / second["kl"])
-    return first["bits"] + slope * np.log(kl / first["kl"])
+    """Bits per weight at a KL: a point's within 2 % of it, or between the two sides. Not a number where it was not
+    surrounded: nothing is extrapolated."""
+    near = min(points, key=lambda point: abs(np.log(point["kl"] / kl)))
+    under, over = sides(points, kl)
+    if abs(np.log(near["kl"] / kl)) < 0.02 or not (under and over):
+        return near["bits"] + 0.5 * np.log2(near["kl"] / kl) if abs(np.log(near["kl"] / kl)) < 0.02 else np.nan
+    share = np.log(kl / under["kl"]) / np.log(over["kl"] / under["kl"])
+    return under["bits"] + share * (over["bits"] - under["bits"])
 
 
-def tabulate(curves: dict[str, dict[str, list[dict]]], levels: tuple[float, ...]) -> list[dict]:
+def tabulate(curves: dict[str, dict[str, list[dict]]], levels: list[float]) -> list[dict]:
     """A row for each method: bits per weight at each KL, mean and deviation over seeds, and what it saves."""
     rows = []
     for name in METHODS:
@@ -173,31 +239,39 @@ def tabulate(curves: dict[str, dict[str, list[dict]]], levels: tuple[float, ...]
     return rows
 
 
-def measure_run(run: Path, out: Path, tokens: int) -> dict:
-    """The curves of all methods on a run's model. Kept in `out`, and read from there the next time."""
+def measure_run(run: Path, out: Path, levels: list[float], methods: list[str], adapted: bool) -> dict:
+    """The curves of methods on a run's model. Kept in `out`, and what is there already is not measured again."""
     kept = out / f"{run.name}.json"
-    if kept.exists():
-        return json.loads(kept.read_text())
-    bench, curves = Bench(run, tokens), {}
-    for name in METHODS:
-        started = time.perf_counter()
-        curves[name] = points = bench.curve(name, curves["gptq_fisher"] if "trellis" in name else [])
-        shown = "  ".join(f"{p['bits']:.3f} b {p['kl']:.5f} {p['bpb']:+.4f}" for p in points)
-        print(f"{run.name:8} {name:58} {shown}  ({time.perf_counter() - started:.0f} s)", flush=True)
-    found = {"curves": curves, "adapted": compare_adapted(bench, curves)}
-    kept.write_text(json.dumps(found, indent=1))
+    found = json.loads(kept.read_text()) if kept.exists() else {"curves": {}}
+    curves, bench = found["curves"], None
+    for name in methods:
+        points = curves.get(name, [])
+        if all(surrounded(points, level) for level in levels):
+            continue
+        bench, started = bench or Bench(run), time.perf_counter()
+        kind = METHODS[name][0]
+        like = [points for other, points in curves.items() if METHODS.get(other, ("",))[0] == kind and points]
+        start = like[-1][-1]["knob"] if like else (4e-4 if kind in ("gptq_fisher", "gptq_trellis") else 0.6)
+        curves[name] = points = bench.curve(name, levels, start)
+        shown = "  ".join(f"{bits_at(points, level):.3f} b at {level:g}" for level in levels)
+        seconds = time.perf_counter() - started
+        print(f"{run.name:8} {name:58} {shown}  ({len(points)} points, {seconds:.0f} s)", flush=True)
+        kept.write_text(json.dumps(found, indent=1))
+    if adapted and "adapted" not in found:
+        found["adapted"] = compare_adapted(bench or Bench(run), curves, levels[len(levels) // 2])
+        kept.write_text(json.dumps(found, indent=1))
     return found
 
 
-def compare_adapted(bench: Bench, curves: dict[str, list[dict]]) -> dict[str, dict]:
+def compare_adapted(bench: Bench, curves: dict[str, list[dict]], level: float) -> dict[str, dict]:
     """Scores with and without test-time training, of the trained model and of methods at one rate."""
-    by_hand = min((name for name in curves if "by hand" in name), key=lambda name: bits_at(curves[name], LEVELS[1]))
-    bits = bits_at(curves[by_hand], LEVELS[1])
-    trained = {"flat": bench.score(None), "adapted": bench.score(bench.make("adaptor", "lora", {}))}
-    scores = {"trained": trained}
+    by_hand = min((name for name in curves if "by hand" in name), key=lambda name: bits_at(curves[name], level))
+    bits = bits_at(curves[by_hand], level)
+    scores = {"trained": {"flat": bench.score(None), "adapted": bench.score(bench.make("adaptor", "lora", {}))}}
     for name in (by_hand, "gptq_fisher", "gptq_trellis, 8 states"):
-        near = min(curves[name], key=lambda point: abs(point["bits"] - bits))
-        scores[name] = bench.adapted(name, bits, near["knob"] * 2 ** (near["bits"] - bits))
+        if name in curves:
+            near = min(curves[name], key=lambda point: abs(point["bits"] - bits))
+            scores[name] = bench.adapted(name, bits, near["knob"] * 2 ** (near["bits"] - bits))
     for name, score in scores.items():
         at = f"{score['bits']:.3f} b" if "bits" in score else ""
         print(f"{'adapted':8} {name:58} {at:8} flat {score['flat']:.5f}  adapted {score['adapted']:.5f}", flush=True)
@@ -214,7 +288,7 @@ def draw(curves: dict[str, dict[str, list[dict]]], out: Path) -> None:
 
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
     named = {"round to nearest": "#999999", "gptq, absmax": "#E69F00", "gptq": "#D55E00", "gptq_fisher": "#0072B2",
-             "gptq_trellis, 8 states": "#009E73", "gptq_trellis, 64 states": "#000000"}  # fmt: skip
+             "gptq_trellis, 8 states": "#009E73", "gptq_fisher, per row": "#000000"}  # fmt: skip
     for number, name in enumerate(name for name in METHODS if "by hand" in name):
         for points in curves.values():
             axes.plot([p["bits"] for p in points.get(name, [])], [p["kl"] for p in points.get(name, [])], lw=0.7,
@@ -238,12 +312,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--tokens", type=int, default=24576)
+    parser.add_argument("--levels", type=float, nargs="+", default=list(LEVELS))
+    parser.add_argument("--only", nargs="+", default=[""], help="methods with one of these in their names")
+    parser.add_argument("--adapted", action="store_true", help="scores after test-time training at one rate too")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    measured = {run.name: measure_run(run, arguments.out, arguments.tokens) for run in arguments.runs}
+    levels, methods = arguments.levels, [name for name in METHODS if any(word in name for word in arguments.only)]
+    measured = {run.name: measure_run(run, arguments.out, levels, methods, arguments.adapted) for run in arguments.runs}
     curves = {name: found["curves"] for name, found in measured.items()}
-    levels = LEVELS
     rows = tabulate(curves, levels)
     (arguments.out / "table.json").write_text(json.dumps({"measured": measured, "rows": rows}, indent=1))
     print(f"\n{'':60}" + "".join(f"  bits at KL {kl:<8g} saves " for kl in levels))

@@ -109,12 +109,12 @@ def test_steps_of_clipping(zoo, layer):
 
 def test_steps_of_fisher_information_cost_the_same_in_every_row(zoo, layer):
     weight, calibration = layer
-    quantizer = make(zoo, "gptq_fisher", knob=0.1)
+    quantizer = make(zoo, "gptq_fisher", knob=0.1, per="row")
     tensors, _ = quantize(quantizer, {"w": weight}, {"w": "matrix"}, calibration)
     steps = row_steps(tensors["w" + STEP], tensors["w" + ROWS]).double()
     pivot = factorize(calibration["hessian/w"][None], 0.01)[2].item()
     fisher = calibration["fisher/w"].double()
-    cost = steps.square() * fisher.clamp_min(0.05 * fisher.mean()) * pivot
+    cost = steps.square() * (fisher + 0.5 * fisher.mean() / quantizer.config.fisher_tokens) * pivot
     assert (cost.log2() - 2 * np.log2(0.1)).abs().max() <= 1 / 8 + 1e-5
     one, _ = quantize(make(zoo, "gptq_fisher", per="tensor"), {"w": weight}, {"w": "matrix"}, calibration)
     assert len(one["w" + ROWS].unique()) == 1

@@ -1,0 +1,75 @@
+"""Curves of damage against bits, of groups of a matrix's rows, and the steps where they all have one slope."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from golfzoo_storage import State
+
+GROUP, CURVE = "group/", "curve/"
+
+# Steps that are measured, in root mean squares of a group's weights. At the largest everything is rounded to zero.
+RATIOS = (0.25, 1.0, 3.0, 24.0)
+
+# Steps are looked for in sixteenths of an octave, down to so many octaves below the finest that was measured; there
+# damage goes with the step's square.
+_GRID, _FINER = 16, 16
+
+
+def group_rows(costs: Tensor, num_groups: int) -> Tensor:
+    """The group of every row, (rows,) int64: those that are expected to cost alike, the dearest first."""
+    order = costs.argsort(descending=True, stable=True)
+    groups = torch.arange(len(costs)) * min(num_groups, len(costs)) // len(costs)
+    return torch.empty_like(order).scatter_(0, order, groups)
+
+
+def entropy(codes: Tensor) -> float:
+    """Bits that codes take, all together, by their own histogram."""
+    counts = torch.unique(codes, return_counts=True)[1].double()
+    return float((counts * (counts.sum() / counts).log2()).sum())
+
+
+def group_steps(weight: Tensor, groups: Tensor, ratio: float) -> Tensor:
+    """The step of every row, (rows,), at a ratio to the root mean square of its group."""
+    num_groups = int(groups.max()) + 1
+    power = torch.zeros(num_groups).index_add_(0, groups, weight.square().mean(1))
+    return ratio * (power / torch.bincount(groups)).sqrt().clamp_min(1e-12)[groups]
+
+
+def knot_of(weight: Tensor, codes: Tensor, groups: Tensor, costs: Tensor, ratio: float) -> Tensor:
+    """A point of every group's curve, (groups, 4): step, damage, bits, weights. `costs`, (groups,), is the damage."""
+    steps, points = group_steps(weight, groups, ratio), []
+    for group, cost in enumerate(costs.tolist()):
+        own = groups == group
+        points.append([float(steps[own][0]), cost, entropy(codes[own]), weight[own].numel()])
+    return torch.tensor(points)
+
+
+def balanced_steps(calibration: State, name: str, knob: float) -> Tensor | None:
+    """The step of every row, (rows,), at which one more bit lowers the damage of every group by as much; None for a
+    matrix of which nothing was measured.
+
+    A curve is the lower hull of damage and bits between the steps that were measured. What a bit must buy is such that
+    a group whose damage is its rows' cost x step^2 / 24 for each weight has step^2 x cost = knob^2, as by the estimate.
+    """
+    if CURVE + name not in calibration:
+        return None
+    price = knob**2 * math.log(2) / 12  # nats for a bit
+    steps = [_balanced(curve, price) for curve in calibration[CURVE + name].double().numpy()]
+    return torch.tensor(steps, dtype=torch.float32)[calibration[GROUP + name].long()]
+
+
+def _balanced(curve: np.ndarray, price: float) -> float:
+    """`curve` (knots, 4): steps, nats for a token, bits that all the group's weights take, and how many they are."""
+    steps, damage, bits, (numel, *_) = curve.T
+    damage = np.maximum.accumulate(np.maximum(damage, 1e-15))
+    octaves = np.log2(steps)
+    fine = np.arange(octaves[0] - _FINER, octaves[-1] + 1 / _GRID, 1 / _GRID)
+    below = np.minimum(fine - octaves[0], 0)  # finer than measured
+    nats = np.exp(np.interp(fine, octaves, np.log(damage)) + 2 * math.log(2) * below)
+    cost = nats + price * (np.interp(fine, octaves, bits) - numel * below)
+    return float(2 ** fine[cost.argmin()])

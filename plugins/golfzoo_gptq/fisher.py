@@ -1,0 +1,107 @@
+"""Steps by what an error costs: estimated by Fisher information, then measured on training text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from golfzoo_gptq.curves import CURVE, GROUP, RATIOS, balanced_steps, group_rows, group_steps, knot_of
+from golfzoo_gptq.decoder import decode
+from golfzoo_gptq.quantizer import Coded
+from golfzoo_storage import State
+
+if TYPE_CHECKING:
+    from golfzoo_gptq import FisherConfig
+
+# What calibration text has not shown is counted as if half of one more token had: Jeffreys' prior.
+_UNSEEN = 0.5
+
+# Where the damage of everything together is measured: octaves of the knob from where it starts.
+_OCTAVES = (-3, -1.5, 0, 1.5, 3)
+
+
+class Fisher(Coded):
+    """Steps at which a bit buys the same everywhere.
+
+    A loss that is quadratic in the weights rises by half the sum over rows r and columns c of cost_r x error^2, with
+    cost_r = fisher_r x pivot_c, and a uniform error has step^2 / 12; bits fall by log2(step). So steps by the estimate
+    alone have step^2 x cost at one number in every row, the knob's square. With `per = "group"` the damage of groups of
+    rows is measured, and steps are where all curves of damage against bits have one slope, the same knob's.
+    """
+
+    config: FisherConfig
+
+    def __init__(self, config: FisherConfig) -> None:
+        super().__init__(config)
+        self.needs = {**self.needs, "fisher": config.fisher_tokens}
+        if config.per == "group":
+            self.needs["damage"] = config.damage_tokens
+        self.drafting = False  # rounding to nearest, whatever quantize does
+        self.ratio = 0.0  # while the groups' damage is measured: their steps to their root mean squares
+        self.measured: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def steps(self, name: str, weight: Tensor, role: str, calibration: State, pivot: Tensor, knob: float) -> Tensor:
+        if self.ratio:
+            groups = group_rows(self.costs(name, weight, calibration, pivot), self.config.groups)
+            shares = torch.bincount(groups) * _UNSEEN / self.config.fisher_tokens
+            self.measured[name] = groups, shares if f"lookup/{name}" in calibration else shares / len(weight)
+            return group_steps(weight, groups, self.ratio)
+        if (steps := balanced_steps(calibration, name, knob)) is not None:
+            return steps
+        costs = self.costs(name, weight, calibration, pivot)
+        if costs.mean() <= 0:
+            return knob * weight.std().expand(len(weight))
+        return knob * (costs.mean().expand_as(costs) if self.config.per == "tensor" else costs).rsqrt()
+
+    def costs(self, name: str, weight: Tensor, calibration: State, pivot: Tensor) -> Tensor:
+        """What an error in a row costs, (rows,): the estimate, and what may have gone unseen by it."""
+        costs = torch.zeros(len(weight))
+        if (fisher := calibration.get(f"fisher/{name}")) is not None:
+            costs += (fisher + _UNSEEN * fisher.mean() / self.config.fisher_tokens) * pivot
+        if (lookup := calibration.get(f"lookup/{name}")) is not None:
+            costs += lookup + _UNSEEN * lookup.sum() / self.config.fisher_tokens
+        return costs
+
+    def measure_damage(
+        self, state: State, roles: dict[str, str], calibration: State, damage: Callable[[Iterable[State]], Tensor]
+    ) -> State:
+        """For every coded matrix the group of its rows, (rows,), and what each group costs, quantized alone, at steps
+        from fine to coarse: curves.py. And what everything costs together at knobs from small to large, "damage":
+        (knobs, 2). All of it rounded to nearest, where a trellis would do a little better."""
+        self.drafting = True
+        knots: dict[str, list[Tensor]] = {}
+        for ratio in RATIOS:
+            codes, levels = self._quantized_at(ratio, state, roles, calibration)
+            costs = damage(self._one_by_one(state, levels)).float()
+            for name, (groups, shares) in self.measured.items():
+                own, costs = costs[: int(groups.max()) + 1], costs[int(groups.max()) + 1 :]
+                knot = knot_of(state[name].float(), codes[name], groups, own + shares * own.sum(), ratio)
+                knots.setdefault(name, []).append(knot)
+        found = {CURVE + name: torch.stack(each, 1) for name, each in knots.items()}
+        found |= {GROUP + name: groups for name, (groups, _) in self.measured.items()}
+        knobs = [self.config.knob * 2**octave for octave in _OCTAVES]
+        known = {**calibration, **found}
+        together = damage(decode(self._tensors(state, roles, known, knob), {}) for knob in knobs)
+        self.drafting = False
+        return {**found, "damage": torch.stack([torch.tensor(knobs), together.float()], 1)}
+
+    def _quantized_at(
+        self, ratio: float, state: State, roles: dict[str, str], calibration: State
+    ) -> tuple[State, State]:
+        """Codes of all matrices at steps of a ratio to the weights of their groups, and the weights they stand for."""
+        self.ratio = ratio
+        try:
+            tensors = self._tensors(state, roles, calibration, 1.0)
+        finally:
+            self.ratio = 0.0
+        return tensors, decode(tensors, {})
+
+    def _one_by_one(self, state: State, levels: State) -> Iterator[State]:
+        """Every group's rows quantized alone. Rows are rounded without regard to each other, so each is as it would be
+        with the others left as they were."""
+        for name, (groups, _) in self.measured.items():
+            for group in range(int(groups.max()) + 1):
+                yield {name: torch.where((groups == group)[:, None], levels[name], state[name].float())}
