@@ -18,7 +18,8 @@ _MOST_LABELS = 14
 def render(table: dict[str, Any], picture: str | None) -> str:
     """The page, README.md beside the records. `picture` is the plot's name beside it."""
     rows = rows_of(table)
-    lines = ["# The leaderboard, measured", "", *_head(table["conditions"], rows), ""]
+    missing = [record["name"] for record in table["records"] if not record["runs"]]
+    lines = ["# The leaderboard, measured", "", *_head(table["conditions"], rows, missing), ""]
     if picture:
         lines += [f"![Pocket gains against published gains]({picture})", ""]
     lines += [*_turned_round(rows), ""]
@@ -61,7 +62,7 @@ def write_plot(rows: list[dict[str, Any]], path: Path) -> bool:
     return drawing is not None
 
 
-def _head(conditions: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
+def _head(conditions: dict[str, Any], rows: list[dict[str, Any]], missing: list[str]) -> list[str]:
     git, versions = conditions.get("git") or {}, conditions["versions"]
     seeds, dataset = conditions["seeds"], conditions.get("dataset") or {}
     fewer = [row["name"] for row in rows if row["num_seeds"] < len(seeds)]
@@ -87,6 +88,8 @@ def _head(conditions: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
     ]
     if fewer:
         lines.append(f"- **Fewer seeds** so far: {', '.join(fewer)}.")
+    if missing:
+        lines.append(f"- **Without a run that was completed**: {', '.join(missing)}.")
     return lines
 
 

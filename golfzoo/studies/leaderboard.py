@@ -85,7 +85,10 @@ def conditions_of(overrides: Iterable[str], profile: str, seeds: list[int], data
         "seeds": seeds,
         "device": device_name(),
         "platform": platform.platform(),
-        "versions": {name: importlib.metadata.version(name) for name in ("golfzoo", "torch", "numpy")},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in ("golfzoo", "torch", "numpy")},
+        },
         "git": git_state(),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "dataset": dataset,
@@ -211,6 +214,9 @@ def differences(table: dict[str, Any], now: dict[str, Any], text: str, shown: st
     `text` is what README.md holds, `shown` what it should."""
     known = {record["name"]: record for record in table["records"]}
     found = []
+    texts = [(conditions["dataset"] or {}).get("val") for conditions in (table["conditions"], now["conditions"])]
+    if texts[0] != texts[1]:
+        return ["the validation text is another than the one that was measured on; nothing can be compared"]
     exact = all(table["conditions"].get(key) == now["conditions"][key] for key in ("device", "platform", "versions"))
     for record in now["records"]:
         old = known.get(record["name"])
