@@ -25,14 +25,14 @@ def record(name, family, published, date, scores):
         for seed, score in enumerate(scores, 1)
     ]  # fmt: skip
     about = {"name": name, "file": f"{name}.toml", "family": family, "published": source}
-    return {**about, "sha256": name, "code": 7, "runs": runs}
+    return {**about, "sha256": name, "code": 7, "val": "text", "runs": runs}
 
 
 @pytest.fixture
 def table():
     return {
         "schema": 1,
-        "conditions": CONDITIONS,
+        "conditions": json.loads(json.dumps(CONDITIONS)),
         "records": [
             record("first", "old", 1.22, "2026-03-17", [3.0, 3.1, 3.05]),
             record("second", "old", 1.20, "2026-03-18", [2.5, 2.6, 2.55]),
@@ -75,7 +75,7 @@ def test_rows_are_what_scipy_says_of_the_runs(table):
 def test_the_page_says_what_was_turned_round(table):
     from golfzoo.report.pocket import render
 
-    page = render(table, None)
+    page = render(table, "leaderboard.json", None)
     assert "Of 3 published gains 1 are gains here too, 2 are turned round" in page
     assert "Turned round: third, apart." in page
     assert "**Fewer seeds** so far: alone." in page
@@ -87,25 +87,67 @@ def test_the_page_says_what_was_turned_round(table):
 
 
 def test_what_no_longer_holds_is_said(table):
-    now = json.loads(json.dumps(table))
-    assert differences(table, now, "page", "page") == []
-    now["records"][0]["sha256"] = "changed"
-    now["records"][1]["runs"][0]["val_bpb"] += 1e-9
-    now["records"][2]["runs"][0]["model_sha256"] = "other"
-    now["records"].append(record("new one", "new", 1.0, "2026-05-02", [1.0]))
-    assert differences(table, now, "page", "another") == [
+    def now(**changed):
+        made = json.loads(json.dumps(table))
+        for name, change in changed.items():
+            change(next(record for record in made["records"] if record["name"] == name))
+        return made
+
+    assert differences(table, now(), anew=True) == []
+    changed = now(
+        first=lambda record: record.update(sha256="changed"),
+        second=lambda record: record["runs"][0].update(val_bpb=2.5 + 1e-9),
+        apart=lambda record: record["runs"][0].update(model_sha256="other"),
+        third=lambda record: record["published"].update(source="2020-01-01"),
+        alone=lambda record: record.update(val="another"),
+    )
+    changed["records"].append(record("new one", "new", 1.0, "2026-05-02", [1.0]))
+    assert differences(table, changed, anew=False) == [
+        "alone: its validation text is another than the one that was measured on",
         "apart: seed 1 gives other weights than before, at the same score",
         "first: says something else than when it was measured",
         "new one: is not in the table",
         "second: seed 1 gives 2.500000 bits per byte, and gave 2.500000",
-        "the page is not what the figures beside it make; write it again",
+        "third: its published is another than in the table",
     ]
-    now["conditions"] = {**CONDITIONS, "platform": "elsewhere"}  # where the last digits are others
-    assert len(differences(table, now, "page", "page")) == 2
-    now["records"][1]["runs"][0]["val_bpb"] += 0.01
-    assert len(differences(table, now, "page", "page")) == 3
-    now["conditions"]["dataset"] = {"val": {"sha256": "another"}}
-    assert "the validation text is another" in differences(table, now, "page", "page")[0]
+    elsewhere = now(second=lambda record: record["runs"][0].update(val_bpb=2.5 + 1e-9, model_sha256="other"))
+    elsewhere["conditions"] = {**CONDITIONS, "platform": "elsewhere"}  # where the last digits are others
+    assert differences(table, elsewhere, anew=True) == []
+    elsewhere["records"][1]["runs"][0]["val_bpb"] += 0.01
+    assert len(differences(table, elsewhere, anew=True)) == 1
+    lost = now(first=lambda record: record["runs"].pop())
+    assert differences(table, lost, anew=False) == []
+    assert differences(table, lost, anew=True) == ["first: has runs in the table that it does not complete now"]
+
+
+def test_only_what_is_scored_on_one_text_is_compared(table):
+    table["records"][1]["val"] = "another"
+    rows = {row["name"]: row for row in rows_of(table)}
+    assert "before" not in rows["second"]
+    assert rows["third"]["before"] == "first"
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda table: table.pop("conditions"), "conditions: Field required"),
+        (lambda table: table["conditions"].update(overrides=[3]), "conditions.overrides.0: "),
+        (lambda table: table["records"].insert(0, 3), "records.0: "),
+        (lambda table: table["records"][0].pop("runs"), "records.0.runs: Field required"),
+        (lambda table: table["records"][0]["runs"][0].update(val_bpb="x"), "records.0.runs.0.val_bpb: "),
+        (lambda table: table["records"][0]["runs"][0].update(val_bpb=float("nan")), ""),
+        (lambda table: table["records"][0].update(published={"val_bpb": "1"}), "records.0.published."),
+        (lambda table: table["records"].append(table["records"][0]), "has a record twice"),
+    ],
+)
+def test_figures_that_were_edited_are_refused_in_a_line(table, golfzoo, tmp_path, edit, said):
+    edit(table)
+    (tmp_path / "README.md").write_text("")
+    (tmp_path / "leaderboard.json").write_text(json.dumps(table))
+    naive = REPOSITORY / "records" / "naive_baseline.toml"
+    status, output = golfzoo("leaderboard", naive, "--check", "--table", tmp_path / "README.md")
+    assert (status, output.count("golfzoo: "), "Traceback" in output) == (2, 1, False)
+    assert said in output
 
 
 def test_families_come_by_their_best():
@@ -120,22 +162,27 @@ def test_families_come_by_their_best():
 def test_misuse_is_one_line(golfzoo, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     naive = REPOSITORY / "records" / "naive_baseline.toml"
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records" / "README.md").write_text("")
+    (tmp_path / "a_file").write_text("")
+    seeds = "must name a seed, and each once, as in 1,2,3"
     for arguments, said in (
-        (["train.iterations=2"], "golfzoo: leaderboard: names no record; give files, as in records/*.toml"),
-        ([naive, "--seeds", "one"], "golfzoo: --seeds one: must be whole numbers, as in 1,2,3"),
-        ([naive, "--seeds", ""], "golfzoo: leaderboard: needs a seed; give --seeds 1,2,3"),
-        (
-            [naive, "--check"],
-            "golfzoo: records/leaderboard.json: is no leaderboard; `golfzoo leaderboard RECORD...` makes one",
-        ),
-        (
-            [naive, "x=1", "--check"],
-            "golfzoo: leaderboard --check: takes KEY=VALUE from records/leaderboard.json; leave them out",
-        ),
-        ([naive, "--job", "a=1"], "golfzoo: --job: is for --executor"),
-    ):
+        (["train.iterations=2"], "leaderboard: names no record; give files, as in records/*.toml"),
+        ([naive, "--seeds", "one"], "--seeds one: must be whole numbers, as in 1,2,3"),
+        ([naive, "--seeds", ""], f"--seeds : {seeds}"),
+        ([naive, "--seeds", "1,1"], f"--seeds 1,1: {seeds}"),
+        ([naive, "train.seed=3"], "leaderboard: train.seed comes from --seeds"),
+        ([naive, "--job", "a=1"], "--job: is for --executor"),
+        ([naive, "--table", "records"], "--table records: must be the file of a page, as records/README.md"),
+        ([naive, "--table", "a.json"], "--table a.json: must be the file of a page, as records/README.md"),
+        ([naive, "--table", "a_file/a.md"], "--table a_file/a.md: its folder cannot be made: File exists"),
+        ([naive, "--check", "--table", "none.md"], "none.md: no such file"),
+        ([naive, "--check"], "records/leaderboard.json: no such file; `golfzoo leaderboard RECORD...` makes one"),
+        ([naive, "x=1", "--check"],
+         "leaderboard --check: takes KEY=VALUE from records/leaderboard.json; leave them out"),
+    ):  # fmt: skip
         status, output = golfzoo("leaderboard", *arguments)
-        assert (status, output.splitlines()[-1]) == (2, said)
+        assert (status, output.splitlines()[-1]) == (2, f"golfzoo: {said}")
 
 
 @pytest.mark.slow

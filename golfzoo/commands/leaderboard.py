@@ -60,29 +60,20 @@ def leaderboard(
     golfzoo leaderboard records/*.toml --profile cpu train.iterations=80
     golfzoo leaderboard records/*.toml --check
     """
-    from golfzoo.commands.arguments import load
+    from golfzoo.engine.errors import Interrupted
     from golfzoo.studies import ablate as ablation
     from golfzoo.studies import leaderboard as boards
     from golfzoo.terminal.progress import Display
 
-    files = [argument for argument in arguments if "=" not in argument]
-    overrides = [argument for argument in arguments if "=" in argument]
-    if not files:
-        raise UsageError("leaderboard: names no record; give files, as in records/*.toml")
+    files, overrides = _sort(arguments)
     grids.check_usage("leaderboard", job, executor)
+    check_place(table, check)
     wanted, known = grids.numbers(seeds), _known(table, overrides) if check else {}
     if check:
         overrides, wanted, profile = (known["conditions"][name] for name in ("overrides", "seeds", "profile"))
-    if not wanted:
-        raise UsageError("leaderboard: needs a seed; give --seeds 1,2,3")
-    said: list[str] = []
-
-    def load_cell(file: str, changes: tuple[str, ...]) -> Any:
-        quiet = as_json or bool(said)
-        said.append(file)
-        return load(file, (*overrides, *changes), profile, quiet)
-
-    cells = boards.plan_cells(load_cell, files, wanted)
+    if not wanted or len(set(wanted)) < len(wanted):
+        raise UsageError(f"--seeds {seeds}: must name a seed, and each once, as in 1,2,3")
+    cells = _load(files, overrides, wanted, profile, as_json)
     records = [record for _, record in cells]
     display = Display(records[0].tables, quiet=as_json)
     runs = not only_list and (fresh or not check)
@@ -95,54 +86,112 @@ def leaderboard(
         if only_list:
             grids.show_list(grid, datasets, nproc, as_json)
             return
-        errors = _run(grid, executor, job, fresh, nproc, display, as_json) if runs else []
-        measured = boards.measure(grid, [os.path.relpath(file, table.parent) for file in files], conditions)
+
+        def measure() -> dict[str, Any]:
+            beside = [os.path.relpath(file, table.parent) for file in files]
+            return boards.measure(grid, beside, datasets, conditions)
+
+        errors: list[str] = []
+        try:
+            if runs:
+                errors = grids.run(grid, executor, job, fresh, nproc, display, as_json, lambda: None)
+        except (KeyboardInterrupt, Interrupted):
+            if not check:
+                _write(grid, measure(), table, display, as_json)
+            display.say("the same command goes on where the leaderboard stopped")
+            raise
         if check:
-            _check(known, measured, table, display.say)
+            _check(known, measure(), table, runs, as_json)
         else:
-            _write(grid, measured, table, display, as_json)
+            _write(grid, measure(), table, display, as_json)
     if errors:
         raise SystemExit(1)
+
+
+def _sort(arguments: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """The records, each once, and the overrides."""
+    files = [argument for argument in arguments if "=" not in argument or Path(argument).is_file()]
+    overrides = [argument for argument in arguments if argument not in files]
+    if not files:
+        raise UsageError("leaderboard: names no record; give files, as in records/*.toml")
+    if any(override.startswith("train.seed=") for override in overrides):
+        raise UsageError("leaderboard: train.seed comes from --seeds")
+    return list(dict.fromkeys(files)), overrides
+
+
+def _load(
+    files: list[str], overrides: list[str], seeds: list[int], profile: str | None, quiet: bool
+) -> list[tuple[str, Any]]:
+    """Name and record of every cell, all under one profile."""
+    from golfzoo.commands.arguments import load
+    from golfzoo.studies.leaderboard import plan_cells
+
+    said: list[str] = []
+
+    def load_cell(file: str, changes: tuple[str, ...]) -> Any:
+        said.append(file)
+        return load(file, (*overrides, *changes), profile, quiet or len(said) > 1)
+
+    cells = plan_cells(load_cell, files, seeds)
+    if len({record.profile for _, record in cells}) > 1:
+        raise UsageError(
+            "leaderboard: some of the records have the profile cpu, others not; say --profile NAME, or none"
+        )
+    return cells
+
+
+def check_place(table: Path, check: bool) -> None:
+    """See that the table can be written, or is there to be checked, before hours of runs. Raises UsageError."""
+    from golfzoo.strangers.files import read_text
+
+    if table.suffix != ".md" or table.is_dir():
+        raise UsageError(f"--table {table}: must be the file of a page, as records/README.md")
+    if check:
+        read_text(table, "log", follow=True)
+        return
+    try:
+        table.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--table {table}: its folder cannot be made: {error.strerror}") from None
+    if in_the_way := [path for path in beside(table) if path.is_dir()]:
+        raise UsageError(f"--table {table}: {in_the_way[0]} is a folder, and in the way of its figures")
+
+
+def beside(table: Path) -> tuple[Path, Path]:
+    """Where figures and plot of a table lie: leaderboard.json and .png beside a README.md, else under its own name."""
+    stem = "leaderboard" if table.name == "README.md" else table.stem
+    return table.with_name(f"{stem}.json"), table.with_name(f"{stem}.png")
 
 
 def _known(table: Path, overrides: list[str]) -> dict[str, Any]:
     """The table that is to be checked."""
     from golfzoo.studies.leaderboard import read_table
 
-    figures = table.with_name("leaderboard.json")
+    figures = beside(table)[0]
     if overrides:
         raise UsageError(f"leaderboard --check: takes KEY=VALUE from {figures}; leave them out")
     return read_table(figures)
 
 
-def _run(
-    grid: Any, executor: str | None, job: tuple[str, ...], fresh: bool, nproc: int, display: Any, quiet: bool
-) -> list[str]:
-    from golfzoo.engine.errors import Interrupted
-
-    try:
-        return grids.run(grid, executor, job, fresh, nproc, display, quiet, lambda: None)
-    except (KeyboardInterrupt, Interrupted):
-        display.say("the same command goes on where the leaderboard stopped")
-        raise
-
-
 def _write(grid: Any, measured: dict[str, Any], table: Path, display: Any, as_json: bool) -> None:
+    from golfzoo.engine.files import write_whole
     from golfzoo.report import pocket
     from golfzoo.results import write_json
     from golfzoo.studies import ablate as ablation
     from golfzoo.studies import leaderboard as boards
     from golfzoo.terminal.scores import show_leaderboard
 
-    rows = boards.rows_of(measured)
-    plot = table.with_name("leaderboard.png")
+    if not (rows := boards.rows_of(measured)):
+        display.say(f"no run was completed: {table} stays as it is")
+        return
+    figures, plot = beside(table)
     try:
         plot.unlink(missing_ok=True)
         pocket.write_plot(rows, plot)
-    except UsageError as error:
+    except (UsageError, OSError) as error:
         display.say(f"no plot: {error}")
-    write_json(table.with_name("leaderboard.json"), measured)
-    table.write_text(pocket.render(measured, plot.name if plot.exists() else None))
+    write_json(figures, measured)
+    write_whole(table, pocket.render(measured, figures.name, plot.name if plot.exists() else None).encode())
     ablation.write_table(grid, boards.as_ablation(grid, rows))
     if as_json:
         echo(json.dumps(measured | {"rows": rows}, indent=1))
@@ -151,17 +200,28 @@ def _write(grid: Any, measured: dict[str, Any], table: Path, display: Any, as_js
     display.say(f"The table is in {table}, its figures are beside it, and all runs in {grid.folder}")
 
 
-def _check(known: dict[str, Any], now: dict[str, Any], table: Path, say: Any) -> None:
+def _check(known: dict[str, Any], now: dict[str, Any], table: Path, anew: bool, as_json: bool) -> None:
     from golfzoo.report import pocket
     from golfzoo.strangers.files import read_text
     from golfzoo.studies import leaderboard as boards
 
-    plot = table.with_name("leaderboard.png")
-    shown = pocket.render(known, plot.name if plot.exists() else None)
-    found = boards.differences(known, now, read_text(table, "record", follow=True), shown)
+    figures, plot = beside(table)
+    shown = pocket.render(known, figures.name, plot.name if plot.exists() else None)
+    found = boards.differences(known, now, anew)
+    found += [
+        f"{record['name']}: {record['file']} is gone"
+        for record in known["records"]
+        if not (table.parent / record["file"]).exists()
+    ]
+    if read_text(table, "log", follow=True) != shown:
+        found.append("the page is not what the figures beside it make; write it again")
     num_runs = sum(len(record["runs"]) for record in now["records"])
-    for line in found:
-        echo(line)
+    if as_json:
+        echo(json.dumps({"differences": found, "runs": num_runs}, indent=1))
+    else:
+        said = f"{num_runs} of their runs give the same" if num_runs else "none of their runs is there to compare"
+        lines = found or [f"{table}: {len(now['records'])} records are what was measured; {said}"]
+        for line in lines:
+            echo(line)
     if found:
         raise SystemExit(1)
-    say(f"{table}: {len(now['records'])} records are what was measured; {num_runs} of their runs give the same")

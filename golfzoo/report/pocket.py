@@ -3,6 +3,7 @@
 import itertools
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from golfzoo.report.drawing import Drawing, new_figure, settle_ticks, styled, to_png
 from golfzoo.report.figures import label_dots
@@ -15,16 +16,17 @@ _HEADER = (
 _MOST_LABELS = 14
 
 
-def render(table: dict[str, Any], picture: str | None) -> str:
-    """The page, README.md beside the records. `picture` is the plot's name beside it."""
+def render(table: dict[str, Any], figures: str, picture: str | None) -> str:
+    """The page, README.md beside the records. `figures` and `picture` are names of files beside it."""
     rows = rows_of(table)
     missing = [record["name"] for record in table["records"] if not record["runs"]]
-    lines = ["# The leaderboard, measured", "", *_head(table["conditions"], rows, missing), ""]
+    lines = ["# The leaderboard, measured", "", *_head(table["conditions"], rows, missing, figures), ""]
     if picture:
         lines += [f"![Pocket gains against published gains]({picture})", ""]
     lines += [*_turned_round(rows), ""]
     for family, members in itertools.groupby(rows, key=lambda row: row["family"]):
-        lines += [f"## {family[:1].upper()}{family[1:]}" if family else "## Of no family", ""]
+        heading = " ".join(family.split())
+        lines += [f"## {heading[:1].upper()}{heading[1:]}" if heading else "## Of no family", ""]
         lines += ["| " + " | ".join(_HEADER) + " |", "|---|" + "---:|" * (len(_HEADER) - 1)]
         lines += ["| " + " | ".join(_cells(row, len(table["conditions"]["seeds"]))) + " |" for row in members]
         lines.append("")
@@ -62,14 +64,14 @@ def write_plot(rows: list[dict[str, Any]], path: Path) -> bool:
     return drawing is not None
 
 
-def _head(conditions: dict[str, Any], rows: list[dict[str, Any]], missing: list[str]) -> list[str]:
+def _head(conditions: dict[str, Any], rows: list[dict[str, Any]], missing: list[str], figures: str) -> list[str]:
     git, versions = conditions.get("git") or {}, conditions["versions"]
     seeds, dataset = conditions["seeds"], conditions.get("dataset") or {}
     fewer = [row["name"] for row in rows if row["num_seeds"] < len(seeds)]
     commit = f", commit {git['commit'][:12]}{'' if git.get('clean') else ' with changes'}" if git.get("commit") else ""
     others = dataset.get("baseline_bpb") or {}
     lines = [
-        "Written by `golfzoo leaderboard`, from [leaderboard.json](leaderboard.json). Bits per byte; less is better.",
+        f"Written by `golfzoo leaderboard`, from [{figures}]({quote(figures)}). Bits per byte; less is better.",
         "",
         f"- **Every record** under profile `{conditions['profile']}`"
         + (f" with `{' '.join(conditions['overrides'])}`" if conditions["overrides"] else "")
@@ -113,7 +115,7 @@ def _cells(row: dict[str, Any], num_seeds: int) -> list[str]:
     if "interval" in row:
         gain += f" [{row['interval'][0]:+.4f}, {row['interval'][1]:+.4f}]"
     return [
-        f"[{row['name']}]({row['file']})",
+        f"[{row['name']}]({quote(row['file'])})",
         f"**{row['pocket']:.4f}**{reach}{fewer}",
         row.get("before", "-"),
         gain,

@@ -13,16 +13,18 @@ import math
 import platform
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from golfzoo.errors import UsageError
 from golfzoo.machine.devices import device_name
 from golfzoo.record import Record
-from golfzoo.results import read_object, read_result
+from golfzoo.results import Amount, Count, Shape, checked, read_result
 from golfzoo.running.folder import git_state
 from golfzoo.shipping.code import pack_code
+from golfzoo.strangers.files import NoSuchFile
+from golfzoo.strangers.values import read_json
 from golfzoo.studies.ablate import Grid, completed, means_of
 from golfzoo.studies.statistics import holm, mean_interval, welch
 
@@ -54,8 +56,9 @@ def identify(record: Record) -> str:
     return hashlib.sha256(json.dumps([tables, record.targets], sort_keys=True).encode()).hexdigest()[:16]
 
 
-def measure(grid: Grid, files: list[str], conditions: dict[str, Any]) -> dict[str, Any]:
-    """What leaderboard.json holds, of the cells that are completed. The first of them are those of `files`."""
+def measure(grid: Grid, files: list[str], datasets: Mapping[str, Any], conditions: dict[str, Any]) -> dict[str, Any]:
+    """What leaderboard.json holds, of the cells that are completed. The first of them are those of `files`; `datasets`
+    has the fingerprint of each dataset, by its [data] table."""
     file_of = {cell.name: file for cell, file in zip(grid.cells, files, strict=False)}
     records: dict[str, dict[str, Any]] = {}
     for cell in grid.cells:
@@ -69,6 +72,7 @@ def measure(grid: Grid, files: list[str], conditions: dict[str, Any]) -> dict[st
                 "published": about["published"],
                 "sha256": identify(cell.record),
                 "code": len(pack_code(cell.record)),
+                "val": ((datasets[str(cell.record.tables["data"])] or {}).get("val") or {}).get("sha256"),
                 "runs": [],
             },
         )
@@ -95,11 +99,57 @@ def conditions_of(overrides: Iterable[str], profile: str, seeds: list[int], data
     }
 
 
+class Run(Shape):
+    seed: int
+    val_bpb: Amount
+    artifact: Count
+    train_seconds: Amount
+    steps: Count
+    model_sha256: str
+
+
+class Score(Shape):
+    val_bpb: Amount | None
+    source: str
+
+
+class Measured(Shape):
+    name: str
+    file: str
+    family: str
+    published: Score | None
+    sha256: str
+    code: Count
+    val: str | None
+    runs: list[Run]
+
+
+class Conditions(Shape):
+    profile: str
+    overrides: list[str]
+    seeds: list[int]
+    device: str
+    platform: str
+    versions: dict[str, str]
+    git: dict[str, Any] | None
+    date: str
+    dataset: dict[str, Any] | None
+
+
+class Table(Shape):
+    conditions: Conditions
+    records: list[Measured]
+
+
 def read_table(path: Path) -> dict[str, Any]:
     """A leaderboard.json. Raises UsageError."""
-    table = read_object(path)
-    if not isinstance(table.get("records"), list) or not isinstance(table.get("conditions"), dict):
-        raise UsageError(f"{path}: is no leaderboard; `golfzoo leaderboard RECORD...` makes one")
+    try:
+        table = checked(read_json(path), Table, path)
+    except NoSuchFile:
+        raise UsageError(f"{path}: no such file; `golfzoo leaderboard RECORD...` makes one") from None
+    names = [record["name"] for record in table["records"]]
+    if len(set(names)) < len(names):
+        raise UsageError(f"{path}: has a record twice; write it again")
     return table
 
 
@@ -121,7 +171,8 @@ def rows_of(table: dict[str, Any]) -> list[dict[str, Any]]:
     """A row for every record that was measured, by family, the best published score first.
 
     pocket       mean over the seeds, bits per byte; `reach`: half of its 95 % interval by Student's t, or None
-    before       the record before it: the next worse published score of a record that is no later than it is
+    before       the record before it: the next worse published score of a record that is no later than it is, and that
+                 is scored on the same text here
     gain         how much better than that it is here; `interval` and `p` (two-sided, Holm's over the rows) by Welch
     published    its published score, and `published_gain` likewise
     """
@@ -143,6 +194,7 @@ def rows_of(table: dict[str, Any]) -> list[dict[str, Any]]:
             "seconds": sum(run["train_seconds"] for run in record["runs"]) / len(scores),
             "published": (record["published"] or {}).get("val_bpb"),
             "date": _date_of(record),
+            "val": record["val"],
             "scores": scores,
         }
         rows.append(row)
@@ -162,8 +214,8 @@ def as_ablation(grid: Grid, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         shown.append({"name": row["name"], "seeds": row["num_seeds"], "failed": len(cells) - row["num_seeds"]})
         shown[-1] |= means_of(completed(cells))
         if "gain" in row:
-            low, high = row.get("interval") or (row["gain"], row["gain"])
-            shown[-1] |= {"difference": -row["gain"], "interval": [-high, -low], "p_holm": row.get("p")}
+            interval = [-edge for edge in reversed(row["interval"])] if "interval" in row else None
+            shown[-1] |= {"difference": -row["gain"], "interval": interval, "p_holm": row.get("p")}
     return shown
 
 
@@ -184,11 +236,14 @@ def _beside_the_one_before(row: dict[str, Any], rows: list[dict[str, Any]]) -> d
     earlier = [
         other
         for other in rows
-        if other["published"] and other["published"] > row["published"] and "" < other["date"] <= row["date"]
+        if other["published"]
+        and other["published"] > row["published"]
+        and "" < other["date"] <= row["date"]
+        and other["val"] == row["val"]
     ]
     if not earlier:
         return {}
-    before = min(earlier, key=lambda other: other["published"])
+    before = min(earlier, key=lambda other: (other["published"], other["date"], other["name"]))
     found = {
         "before": before["name"],
         "gain": before["pocket"] - row["pocket"],
@@ -209,25 +264,30 @@ def _date_of(record: dict[str, Any]) -> str:
 # ---- whether it still holds -----------------------------------------------------------------------------------------
 
 
-def differences(table: dict[str, Any], now: dict[str, Any], text: str, shown: str) -> list[str]:
+def differences(table: dict[str, Any], now: dict[str, Any], anew: bool) -> list[str]:
     """What of a table is no longer so. `now` is what some of its records are, with the runs that there are to compare;
-    `text` is what README.md holds, `shown` what it should."""
+    `anew`: all of them were run."""
     known = {record["name"]: record for record in table["records"]}
     found = []
-    texts = [(conditions["dataset"] or {}).get("val") for conditions in (table["conditions"], now["conditions"])]
-    if texts[0] != texts[1]:
-        return ["the validation text is another than the one that was measured on; nothing can be compared"]
     exact = all(table["conditions"].get(key) == now["conditions"][key] for key in ("device", "platform", "versions"))
     for record in now["records"]:
-        old = known.get(record["name"])
+        name, old = record["name"], known.get(record["name"])
         if old is None:
-            found.append(f"{record['name']}: is not in the table")
-        elif old["sha256"] != record["sha256"]:
-            found.append(f"{record['name']}: says something else than when it was measured")
+            found.append(f"{name}: is not in the table")
+            continue
+        found += [
+            f"{name}: its {key} is another than in the table"
+            for key in ("family", "published")
+            if old[key] != record[key]
+        ]
+        if old["sha256"] != record["sha256"]:
+            found.append(f"{name}: says something else than when it was measured")
+        elif record["val"] and old["val"] != record["val"]:
+            found.append(f"{name}: its validation text is another than the one that was measured on")
         else:
-            found += [f"{record['name']}: {line}" for line in _moved(old, record, exact)]
-    if text != shown:
-        found.append("the page is not what the figures beside it make; write it again")
+            found += [f"{name}: {line}" for line in _moved(old, record, exact)]
+            if anew and len(record["runs"]) < len(old["runs"]):
+                found.append(f"{name}: has runs in the table that it does not complete now")
     return sorted(found)
 
 
@@ -239,5 +299,5 @@ def _moved(old: dict[str, Any], new: dict[str, Any], exact: bool) -> Iterable[st
             yield f"seed {run['seed']} was not measured"
         elif abs(run["val_bpb"] - before["val_bpb"]) > (0 if exact else _SAME):
             yield f"seed {run['seed']} gives {run['val_bpb']:.6f} bits per byte, and gave {before['val_bpb']:.6f}"
-        elif exact and run["model_sha256"] != before["model_sha256"]:
+        elif exact and any(run[key] != before[key] for key in ("model_sha256", "artifact", "steps")):
             yield f"seed {run['seed']} gives other weights than before, at the same score"

@@ -28,6 +28,8 @@ def welch(a: list[float], b: list[float], margin: float = 0.0, confidence: float
     gain = float(np.mean(b) - np.mean(a))
     shares = [float(np.var(group, ddof=1)) / len(group) for group in (a, b)]
     error = math.sqrt(sum(shares))
+    if not math.isfinite(error):
+        return Welch(math.nan, (math.nan, math.nan), math.nan, math.nan, 1.0)
     if error == 0:
         p = 0.0 if gain > margin else 1.0
         return Welch(gain, (gain, gain), math.copysign(math.inf, gain - margin), math.inf, p)
