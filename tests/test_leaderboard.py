@@ -86,6 +86,15 @@ def test_the_page_says_what_was_turned_round(table):
         assert not line.startswith("|") or line.count("|") == 11, line
 
 
+def test_the_plot_is_a_picture(table, tmp_path):
+    from golfzoo.report.pocket import write_plot
+
+    assert write_plot(rows_of(table), tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+    assert not write_plot(rows_of({**table, "records": table["records"][4:]}), tmp_path / "none.png")
+    assert not (tmp_path / "none.png").exists()
+
+
 def test_what_no_longer_holds_is_said(table):
     def now(**changed):
         made = json.loads(json.dumps(table))
@@ -195,7 +204,7 @@ def test_a_subset_of_the_zoo_gives_what_it_gave(golfzoo, tiny_record, data_root,
         "leaderboard", *files, "train.iterations=3", "--profile", "none", "--seeds", "1,2", *options
     )
     assert status == 0, output
-    assert (tmp_path / "leaderboard.png").read_bytes().startswith(b"\x89PNG") or "nothing to draw" in output
+    assert not (tmp_path / "leaderboard.png").exists()  # no published gain to draw one beside
     for more in ([], ["--fresh"]):
         status, output = golfzoo("leaderboard", *files, "--check", *more, *options)
         assert status == 0, output
