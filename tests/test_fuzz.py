@@ -24,7 +24,7 @@ from golfzoo.record import load_record
 from golfzoo.shipping.code import pack_code, unpack_code
 from golfzoo_brotli.compressor import Brotli
 from golfzoo_gptq import TrellisConfig
-from golfzoo_gptq.quantizer import Trellis
+from golfzoo_gptq.trellised import Trellis
 from golfzoo_int_per_row import Int8Config
 from golfzoo_int_per_row.quantizer import IntPerRow
 from golfzoo_lzma.compressor import Lzma

@@ -42,7 +42,8 @@ def shrunk(path, adapts=True):
     if tables["quantizer"]["use"].startswith("gptq"):
         more += ["quantizer.hessian_tokens=2048"]
     if tables["quantizer"]["use"] == "gptq_trellis":
-        more += ["quantizer.fisher_tokens=2048", "quantizer.damage_tokens=128"]
+        # At the usual knob little is left of weights that were trained for a few steps.
+        more += ["quantizer.fisher_tokens=2048", "quantizer.damage_tokens=128", "quantizer.knob=1e-5"]
     if not adapts:
         more += ["adaptor.use=none"]
     elif tables.get("adaptor", {}).get("use") == "sgd":
