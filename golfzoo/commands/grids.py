@@ -37,7 +37,7 @@ def prepare(records: list[Any], nproc: int, display: Any) -> None:
 
     for note in dict.fromkeys(note for record in records for note in record.notes):
         display.say(note)
-    for record in {str(record.tables["data"]): record for record in records}.values():
+    for record in _by_data(records).values():
         launch.prepare_data(record, display.say)
     for record in records:
         launch.check_processes(record, nproc)
@@ -52,12 +52,17 @@ def fingerprints(records: list[Any]) -> dict[str, dict[str, Any] | None]:
     from golfzoo.engine.errors import DataError
 
     found: dict[str, dict[str, Any] | None] = {}
-    for data, record in {str(record.tables["data"]): record for record in records}.items():
+    for data, record in _by_data(records).items():
         try:
             found[data] = fingerprint(*data_paths(namespace(record.tables["data"])))
         except DataError:
             found[data] = None
     return found
+
+
+def _by_data(records: list[Any]) -> dict[str, Any]:
+    """A record for each dataset, by its [data] table."""
+    return {str(record.tables["data"]): record for record in records}
 
 
 def run(

@@ -67,7 +67,7 @@ def leaderboard(
 
     files, overrides = _sort(arguments)
     grids.check_usage("leaderboard", job, executor)
-    check_place(table, check)
+    _check_place(table, check)
     wanted, known = grids.numbers(seeds), _known(table, overrides) if check else {}
     if check:
         overrides, wanted, profile = (known["conditions"][name] for name in ("overrides", "seeds", "profile"))
@@ -88,8 +88,8 @@ def leaderboard(
             return
 
         def measure() -> dict[str, Any]:
-            beside = [os.path.relpath(file, table.parent) for file in files]
-            return boards.measure(grid, beside, datasets, conditions)
+            links = [os.path.relpath(file, table.parent) for file in files]
+            return boards.measure(grid, links, datasets, conditions)
 
         errors: list[str] = []
         try:
@@ -140,7 +140,7 @@ def _load(
     return cells
 
 
-def check_place(table: Path, check: bool) -> None:
+def _check_place(table: Path, check: bool) -> None:
     """See that the table can be written, or is there to be checked, before hours of runs. Raises UsageError."""
     from golfzoo.strangers.files import read_text
 
@@ -153,11 +153,11 @@ def check_place(table: Path, check: bool) -> None:
         table.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--table {table}: its folder cannot be made: {error.strerror}") from None
-    if in_the_way := [path for path in beside(table) if path.is_dir()]:
+    if in_the_way := [path for path in _beside(table) if path.is_dir()]:
         raise UsageError(f"--table {table}: {in_the_way[0]} is a folder, and in the way of its figures")
 
 
-def beside(table: Path) -> tuple[Path, Path]:
+def _beside(table: Path) -> tuple[Path, Path]:
     """Where figures and plot of a table lie: leaderboard.json and .png beside a README.md, else under its own name."""
     stem = "leaderboard" if table.name == "README.md" else table.stem
     return table.with_name(f"{stem}.json"), table.with_name(f"{stem}.png")
@@ -167,7 +167,7 @@ def _known(table: Path, overrides: list[str]) -> dict[str, Any]:
     """The table that is to be checked."""
     from golfzoo.studies.leaderboard import read_table
 
-    figures = beside(table)[0]
+    figures = _beside(table)[0]
     if overrides:
         raise UsageError(f"leaderboard --check: takes KEY=VALUE from {figures}; leave them out")
     return read_table(figures)
@@ -184,7 +184,7 @@ def _write(grid: Any, measured: dict[str, Any], table: Path, display: Any, as_js
     if not (rows := boards.rows_of(measured)):
         display.say(f"no run was completed: {table} stays as it is")
         return
-    figures, plot = beside(table)
+    figures, plot = _beside(table)
     try:
         plot.unlink(missing_ok=True)
         pocket.write_plot(rows, plot)
@@ -205,7 +205,7 @@ def _check(known: dict[str, Any], now: dict[str, Any], table: Path, anew: bool, 
     from golfzoo.strangers.files import read_text
     from golfzoo.studies import leaderboard as boards
 
-    figures, plot = beside(table)
+    figures, plot = _beside(table)
     shown = pocket.render(known, figures.name, plot.name if plot.exists() else None)
     found = boards.differences(known, now, anew)
     found += [

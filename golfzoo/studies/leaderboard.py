@@ -62,22 +62,21 @@ def measure(grid: Grid, files: list[str], datasets: Mapping[str, Any], condition
     file_of = {cell.name: file for cell, file in zip(grid.cells, files, strict=False)}
     records: dict[str, dict[str, Any]] = {}
     for cell in grid.cells:
-        about = cell.record.tables["record"]
-        row = records.setdefault(
-            cell.name,
-            {
+        if cell.name not in records:  # the code is packed for its bytes: once for all seeds
+            dataset = datasets[str(cell.record.tables["data"])] or {}
+            about = cell.record.tables["record"]
+            records[cell.name] = {
                 "name": cell.name,
                 "file": file_of[cell.name],
                 "family": about["family"],
                 "published": about["published"],
                 "sha256": identify(cell.record),
                 "code": len(pack_code(cell.record)),
-                "val": ((datasets[str(cell.record.tables["data"])] or {}).get("val") or {}).get("sha256"),
+                "val": (dataset.get("val") or {}).get("sha256"),
                 "runs": [],
-            },
-        )
+            }
         if cell.status() == "completed":
-            row["runs"].append(_run_of(read_result(cell.folder)))
+            records[cell.name]["runs"].append(_run_of(read_result(cell.folder)))
     return {"schema": 1, "conditions": conditions, "records": list(records.values())}
 
 
