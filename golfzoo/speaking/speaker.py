@@ -34,7 +34,7 @@ from golfzoo.results import read_object
 from golfzoo.shipping.sizes import check_expansion
 from golfzoo.speaking.sampling import TextStream, draw
 from golfzoo.strangers.files import is_there, read_bytes
-from golfzoo.verify.subject import own_code, read_subject
+from golfzoo.verify.subject import own_plugins, read_subject
 from golfzoo.zoo import Zoo, discover
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ def _record_of_submission(folder: Path, zoo: Zoo) -> Record:
     subject = read_subject(folder, zoo)
     why = "only its own code could run it, which `golfzoo verify` alone does, in a sandbox"
     # The engine may differ: it trains and scores, and an artifact's format has a number of its own.
-    if own := [name for name in own_code(subject) if name.partition(".")[0] != "golfzoo"]:
+    if own := own_plugins(subject):
         raise UsageError(f"{folder}: {', '.join(own[:3])} in it is not what is installed here; {why}")
     try:
         record = resolve_tables(str(folder / "train_gpt.py"), without_none(subject.tables), zoo)

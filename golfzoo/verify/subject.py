@@ -109,17 +109,22 @@ def _read_submission(folder: Path) -> Subject:
 
 def own_engine(subject: Subject) -> list[str]:
     """The engine's modules in a submission that differ from those here."""
-    return [name for name in own_code(subject) if name.partition(".")[0] == "golfzoo"]
+    return _differing(subject, engine=True)
 
 
-def own_code(subject: Subject) -> list[str]:
-    """The modules in a submission that differ from those here, or are not here at all."""
+def own_plugins(subject: Subject) -> list[str]:
+    """The other modules in a submission that differ from those here, or are not here at all."""
+    return _differing(subject, engine=False)
+
+
+def _differing(subject: Subject, engine: bool) -> list[str]:
     changed = []
     for name, source in (subject.sources or {}).items():
-        spec = find(name)
-        known = spec is not None and (spec.origin or "").endswith(".py")
-        if not known or strip(Path(spec.origin).read_text()) != source:  # type: ignore[union-attr,arg-type]
-            changed.append(name)
+        if (name.partition(".")[0] == "golfzoo") == engine:
+            spec = find(name)
+            known = spec is not None and (spec.origin or "").endswith(".py")
+            if not known or strip(Path(spec.origin).read_text()) != source:  # type: ignore[union-attr,arg-type]
+                changed.append(name)
     return changed
 
 
