@@ -19,6 +19,7 @@ from torch import Tensor
 from golfzoo.engine.batches import TrainingText
 from golfzoo.engine.clock import Clock
 from golfzoo.engine.components import blaming_component
+from golfzoo.engine.distributed import float32_exact
 from golfzoo.engine.model import frozen, load_weights, on_cpu
 from golfzoo.engine.quantize import needs_of
 from golfzoo.engine.setup import Setup, Training
@@ -44,7 +45,7 @@ def measure_by(setup: Setup, training: Training, calibration: Tensors, num_token
     """What the quantizer measures of the model's weights as they are, on so many tokens or a few more."""
     quantizer = cast("MeasuresDamage", setup.components.quantizer)
     module = setup.model.module
-    with frozen(module), blaming_component(setup.components, "quantizer"):
+    with frozen(module), float32_exact(), blaming_component(setup.components, "quantizer"):
         damage = Damage(setup, read_text(setup, training, num_tokens))
         return quantizer.measure_damage(on_cpu(module.state_dict()), setup.model.roles, calibration, damage)
 
@@ -99,12 +100,8 @@ class Damage:
     def _predict(self, ids: Tensor) -> Tensor:
         """Log-probabilities, (rows, time, vocab_size). In float32 all through: the rounding of bfloat16 is of the size
         of what is to be measured."""
-        precision = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("highest")
-        try:
+        with float32_exact():
             return self.module(ids).float().log_softmax(-1)
-        finally:
-            torch.set_float32_matmul_precision(precision)
 
 
 def outlook(

@@ -101,3 +101,15 @@ def join(precision: str) -> Iterator[World]:
         dist.distributed_c10d._abort_process_group() if cuda else dist.destroy_process_group()
         raise
     dist.destroy_process_group()
+
+
+@contextmanager
+def float32_exact() -> Iterator[None]:
+    """Products of float32 matrices in float32. On CUDA they are otherwise in TensorFloat-32, and so inexact that the
+    Hessian of a full-size layer is left with negative eigenvalues that its damping does not make up for."""
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(precision)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from golfzoo.engine.clock import Clock
+from golfzoo.engine.distributed import float32_exact
 from golfzoo.engine.model import hash_state, on_cpu, seed_everything
 from golfzoo.engine.store import StageResult
 
@@ -37,4 +38,5 @@ def quantize_at(
 ) -> tuple[Tensors, dict[str, Any]]:
     """By a method of the quantizer, whatever ran, or was taken over, before."""
     seed_everything(setup.plan.train.seed)
-    return method(on_cpu(weights), setup.model.roles, calibration, knob)  # a copy: it may work in place
+    with float32_exact():  # a quantizer may work on the GPU
+        return method(on_cpu(weights), setup.model.roles, calibration, knob)  # a copy: it may work in place

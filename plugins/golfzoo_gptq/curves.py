@@ -63,13 +63,19 @@ def balanced_steps(calibration: State, name: str, knob: float) -> Tensor | None:
     return torch.tensor(steps, dtype=torch.float32)[calibration[GROUP + name].long()]
 
 
+def damage_at(curve: np.ndarray, octaves: np.ndarray) -> np.ndarray:
+    """What a group costs, in nats for a token, at steps of so many octaves: read off `curve`, (knots, 4), on straight
+    lines through logarithms; at steps finer than were measured it goes with the step's square."""
+    steps, damage = curve[:, 0], np.maximum.accumulate(np.maximum(curve[:, 1], 1e-15))
+    below = np.minimum(octaves - np.log2(steps[0]), 0)
+    return np.exp(np.interp(octaves, np.log2(steps), np.log(damage)) + 2 * math.log(2) * below)
+
+
 def _balanced(curve: np.ndarray, price: float) -> float:
     """`curve` (knots, 4): steps, nats for a token, bits that all the group's weights take, and how many they are."""
-    steps, damage, bits, (numel, *_) = curve.T
-    damage = np.maximum.accumulate(np.maximum(damage, 1e-15))
+    steps, _, bits, (numel, *_) = curve.T
     octaves = np.log2(steps)
     fine = np.arange(octaves[0] - _FINER, octaves[-1] + 1 / _GRID, 1 / _GRID)
     below = np.minimum(fine - octaves[0], 0)  # finer than measured
-    nats = np.exp(np.interp(fine, octaves, np.log(damage)) + 2 * math.log(2) * below)
-    cost = nats + price * (np.interp(fine, octaves, bits) - numel * below)
+    cost = damage_at(curve, fine) + price * (np.interp(fine, octaves, bits) - numel * below)
     return float(2 ** fine[cost.argmin()])

@@ -78,7 +78,7 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.zoo = discover()
         record = load_record(str(folder / "record.toml"), self.zoo)
-        world = World(0, 1, torch.device("cpu"), False)
+        world = World(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"), False)
         self.setup = set_up(namespace(record.tables), record.bind(), world)
         plan, text = self.setup.plan, self.setup.validation
         self.model, self.roles = self.setup.model.module, self.setup.model.roles
@@ -89,7 +89,7 @@ class Bench:
         self.measured: dict[str, torch.Tensor] = {}
         length = plan.train.seq_len
         count = text.num_targets // length * length
-        ids = torch.from_numpy(text.tokens[: count + 1].astype(np.int64))
+        ids = torch.from_numpy(text.tokens[: count + 1].astype(np.int64)).to(world.device)
         self.inputs, self.targets = ids[:-1].view(-1, length), ids[1:].view(-1, length)
         self.num_bytes = int(text.target_bytes[:count].sum())
         self.plan, self.text, self.world = plan, text, world
