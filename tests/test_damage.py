@@ -97,7 +97,7 @@ def test_what_a_tenth_of_the_bytes_costs(knob):
         return sizes[at]
 
     rows = list(outlook(measured, knob, size_at, 2.5))
-    assert [size for size, _, _ in rows] == [round(share * sizes[knob]) for share in (0.9, 1.0, 1.1)]
+    assert [size for size, _, _ in rows] == [round(share * sizes[knob]) for share in (0.8, 0.9, 1.0, 1.1, 1.2)]
     for size, nats, bits in rows:
         assert nats == pytest.approx(1e-2 * 4 ** ((1_000_000 - size) / 100_000), rel=1e-3)
         assert bits == pytest.approx(nats / np.log(2) / 2.5)

@@ -609,6 +609,27 @@ def test_two_points_make_no_curve(here, tiny_run, golfzoo):
     assert re.search(r"Validation score while training of #\d is not drawn", read.text)
 
 
+def test_what_other_sizes_would_lose_is_drawn_and_told(here, tiny_run, golfzoo):
+    """Of a run that was resumed the last word on a size; what is no number is left out."""
+    folder = here / "fitted"
+    folder.mkdir()
+    for name in ("record.toml", "result.json"):
+        shutil.copy(tiny_run / name, folder)
+    points = [[90_000, 0.002, 0.0016], [100_000, 0.9, 0.9], [100_000, 0.001, 0.00081], [110_000, 0.0005, 0.0004],
+              [120_000, float("nan"), 1], [130_000, -1, 1], [140_000, 1], 5]  # fmt: skip
+    events = [{"event": "note", "text": "fit", "outlook": point} for point in points]
+    (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, events)))
+    assert golfzoo("report", "fitted", "--out", "fitted.html")[0] == 0
+    read = Reader((here / "fitted.html").read_text())
+    assert "outlook-title" in {attributes.get("id") for _, attributes in read.tags}
+    for told in ("90,000", "0.0016", "100,000", "0.00081", "110,000", "0.0004"):
+        assert told in read.text
+    assert "120,000" not in read.text
+    assert "0.9" not in read.text.split("What other sizes would lose")[1].split("What adaptation gains")[0]
+    assert golfzoo("report", "runs/tiny-evil", "--out", "plain.html")[0] == 0
+    assert "What other sizes would lose" not in Reader((here / "plain.html").read_text()).text
+
+
 def test_the_gain_of_the_longer_documents(here):
     ((pair,), _) = pair_up(gather(["runs/grid"]).completed)
     halves = [np.argsort(pair.num_bytes, kind="stable")[part] for part in (slice(None, 2), slice(2, None))]

@@ -107,8 +107,8 @@ class Damage:
 def outlook(
     measured: Tensor, knob: float, size_at: Callable[[float], int], bytes_per_token: float
 ) -> Iterator[tuple[int, float, float]]:
-    """What a tenth of the bytes fewer or more would cost. Of three sizes, in the middle that at `knob`, and as far as
-    there are knobs for them: bytes, and the damage that is to be expected, in nats per token and in bits per byte.
+    """What a tenth or two of the bytes fewer or more would cost. Of five sizes, in the middle that at `knob`, and as
+    far as there are knobs for them: bytes, and what damage is to be expected, in nats per token and in bits per byte.
 
     `measured` is (points, 2), as a quantizer gives it; between its knobs damage is read off on straight lines through
     logarithms, beyond them it goes with the knob's square.
@@ -116,7 +116,7 @@ def outlook(
     octaves, nats = measured.double().clamp_min(1e-12).log2().unbind(1)
     size, finer = size_at(knob), size_at(knob / 2**0.25)
     slope = 4 * max(finer - size, 1)  # bytes an octave
-    for share in (0.9, 1.0, 1.1):
+    for share in (0.8, 0.9, 1.0, 1.1, 1.2):
         x = math.log2(knob) + (1 - share) * size / slope
         if abs(x - math.log2(knob)) > 8:  # so many bytes there are at no knob
             continue

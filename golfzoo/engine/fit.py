@@ -61,7 +61,7 @@ def _fitted(
         bytes_per_token = float(scored.target_bytes.sum()) / scored.num_targets
         for size, nats, bits in outlook(calibration["damage"], knob, first.estimate_at, bytes_per_token):
             text = f"fit: {size:>12,} bytes: {nats:.3g} nats a token, {bits:.3g} bits per byte"
-            emit({"event": "note", "text": text})
+            emit({"event": "note", "text": text, "outlook": [size, nats, bits]})
     return fitted
 
 

@@ -190,6 +190,28 @@ def draw_errors(artifact: Artifact, colours: Mapping[str, str], name: str, title
     return Drawing(name, title, caption, figure)
 
 
+def draw_outlook(runs: list[Run]) -> Drawing | None:
+    """What fewer or more bytes would make of the damage that quantization does, for runs that measured it."""
+    shown = [run for run in runs if len(run.outlook) > 1][:MOST_RUNS]
+    if not shown:
+        return None
+    figure, axes = new_figure()
+    unit, size = ("MB", 1e6) if max(run.outlook[-1][0] for run in shown) >= 1e6 else ("kB", 1e3)
+    for run in shown:
+        sizes, _, bits = zip(*run.outlook, strict=True)
+        axes.plot(
+            [number / size for number in sizes], bits, color=colour_of(run.series), marker=marker_of(run.series),
+            linestyle=line_style_of(run.series), markersize=4.5, label=run.label,
+        )  # fmt: skip
+    axes.set(xlabel=f"bytes of the model, {unit}", ylabel="bits per byte lost, expected", yscale="log")
+    add_legend(figure, axes)
+    settle_ticks(figure, axes)
+    caption = (
+        "By damage that was measured on training text before the size was fitted; the middle point is what was taken."
+    )
+    return Drawing("outlook", "What other sizes would lose", caption, figure)
+
+
 def draw_gains(pairs: list[Pair]) -> Drawing | None:
     """What adaptation gains on every document, the most helped first: a line for each pair."""
     pairs = [pair for pair in pairs if len(pair.gains)]

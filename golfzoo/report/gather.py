@@ -41,6 +41,8 @@ class Run:
     loss    training loss, nats per token
     norm    of the gradients, before they are clipped; runs of before there was one have none
     bpb     validation score, bits per byte
+    outlook what quantization was expected to cost where its size was fitted, at some sizes: bytes of the artifact, nats
+            per token, bits per byte
     """
 
     number: int
@@ -55,6 +57,7 @@ class Run:
     loss: Curve
     norm: Curve
     bpb: Curve
+    outlook: tuple[tuple[float, float, float], ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -227,6 +230,7 @@ def _read_run(number: int, series: int, name: str, row: Row, tables: dict[str, A
         loss=_curve(events, "loss"),
         norm=_curve(events, "grad_norm"),
         bpb=_curve(events, "val_bpb"),
+        outlook=_outlook(events),
     )
 
 
@@ -244,8 +248,8 @@ def _read_events(path: Path) -> list[dict[str, Any]]:
             event = parse_json(match[0], lenient=True)
         except ValueError:
             continue
-        if isinstance(event, dict) and str(event.get("event")) in _CURVES.values():
-            events.append({name: event.get(name) for name in ("event", "step", "seconds", *_CURVES)})
+        if isinstance(event, dict) and (str(event.get("event")) in _CURVES.values() or "outlook" in event):
+            events.append({name: event.get(name) for name in ("event", "step", "seconds", "outlook", *_CURVES)})
             if len(events) == _MOST_EVENTS:
                 break
     return events
@@ -264,6 +268,18 @@ def _curve(events: list[dict[str, Any]], quantity: str) -> Curve:
         thinned.append(points[-1])
     steps, seconds, values = zip(*thinned, strict=True) if thinned else ((), (), ())
     return Curve(steps, seconds, values)
+
+
+def _outlook(events: list[dict[str, Any]]) -> tuple[tuple[float, float, float], ...]:
+    """From small to large, of a run that was resumed the last that it had of a size."""
+    found: dict[float, tuple[float, float, float]] = {}
+    for event in events:
+        point = _list(event.get("outlook"))
+        if len(point) == 3 and all(
+            isinstance(value, int | float) and math.isfinite(value) and value > 0 for value in point
+        ):
+            found[point[0]] = (point[0], point[1], point[2])
+    return tuple(found[size] for size in sorted(found)[:_MOST_POINTS])
 
 
 def _list(value: Any) -> list[Any]:

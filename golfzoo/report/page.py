@@ -60,6 +60,7 @@ def compose(
         for number, artifact in enumerate(artifacts, 1)
     ]
     gains = figures.draw_gains(pairs)
+    outlook = figures.draw_outlook(runs)
     content = join(
         [
             leaderboard.show_leaderboard(gathered, scores),
@@ -69,13 +70,13 @@ def compose(
             ),
             sections.show_curves(curves, uncurved),
             sections.show_bytes(artifacts, treemaps, problems),
-            sections.show_errors(artifacts, errors, problems),
+            sections.show_errors(artifacts, errors, problems, runs, outlook),
             sections.show_adaptation(pairs, gains, unpaired, runs),
             sections.show_records(gathered.runs),
         ],
         "\n",
     )
-    drawn = [*scores, *differences, *curves, *treemaps, *errors, gains]
+    drawn = [*scores, *differences, *curves, *treemaps, *errors, outlook, gains]
     return content, [drawing for drawing in drawn if drawing is not None]
 
 

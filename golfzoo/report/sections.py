@@ -34,8 +34,14 @@ def show_bytes(artifacts: list[Artifact], drawings: list[Drawing | None], proble
     return section("bytes", "Where the bytes go", note(said) if cards else "", notes(problems), _grid(cards))
 
 
-def show_errors(artifacts: list[Artifact], drawings: list[Drawing | None], problems: list[str]) -> Markup:
-    """What quantization did to each tensor."""
+def show_errors(
+    artifacts: list[Artifact],
+    drawings: list[Drawing | None],
+    problems: list[str],
+    runs: list[Run],
+    outlook: Drawing | None,
+) -> Markup:
+    """What quantization did to each tensor, and what it would lose at other sizes where that was measured."""
     cards = []
     for artifact, drawing in zip(artifacts, drawings, strict=True):
         if artifact.errors and drawing:
@@ -46,6 +52,14 @@ def show_errors(artifacts: list[Artifact], drawings: list[Drawing | None], probl
             cards.append(figure(drawing, details(f"All {len(rows)} tensors", listed)))
     said = "" if cards else note("No trained weights lie beside an artifact here, so there is nothing to compare.")
     shown = notes(problems) if not cards else ""
+    if outlook:
+        rows = [
+            [run.label, f"{size:,.0f}", f"{nats:.3g}", f"{bits:.3g}"]
+            for run in runs
+            for size, nats, bits in run.outlook
+        ]
+        listed = table(["run", "bytes of the model", "nats per token lost", "bits per byte lost"], rows)
+        cards.append(figure(outlook, details("As a table", listed)))
     return section("quantization", "What quantization changed", said, shown, _grid(cards))
 
 
