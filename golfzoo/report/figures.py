@@ -203,7 +203,8 @@ def draw_outlook(runs: list[Run]) -> Drawing | None:
             [number / size for number in sizes], bits, color=colour_of(run.series), marker=marker_of(run.series),
             linestyle=line_style_of(run.series), markersize=4.5, label=run.label,
         )  # fmt: skip
-    axes.set(xlabel=f"bytes of the model, {unit}", ylabel="bits per byte lost, expected", yscale="log")
+    axes.set(xlabel=f"bytes of the model, {unit}", ylabel="bits per byte lost, expected")
+    axes.set_ylim(bottom=0)
     add_legend(figure, axes)
     settle_ticks(figure, axes)
     caption = (
