@@ -14,6 +14,9 @@ from torch import Tensor
 # Parity checks (h0, h1) of Ungerboeck's codes for amplitude modulation, by the number of states.
 _CHECKS = {8: (0o13, 0o04), 32: (0o45, 0o10), 64: (0o103, 0o024)}
 
+# Of so many states the ways between all of them are looked at: the work on these is states cubed.
+_FEW = 8
+
 
 def make_trellis(states: int) -> tuple[list[list[int]], list[int]]:
     """following[state][parity of the code] and union[state].
@@ -43,6 +46,9 @@ class Viterbi:
         self.before = torch.tensor([[state for state, _ in pairs] for pairs in arrivals], device=device)
         self.parity = torch.tensor([[parity for _, parity in pairs] for pairs in arrivals], device=device)
         self.subset = self.parity * 2 + torch.tensor(self.union, device=device)[self.before]
+        between = torch.full((states, states), 4)  # the subset that leads from one state to another; 4: none does
+        between[self.before.T.cpu(), torch.arange(states)] = self.subset.T.cpu()
+        self.between = between.to(device)
 
     def __call__(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Codes and levels, in units of the step, of columns (matrices, rows)."""
@@ -54,13 +60,35 @@ class Viterbi:
         nearest = 2 * ((padded[:, :, None] - union - parity) / 2).round() + parity
         nearest = nearest.clamp(-32766, 32765)
         costs = (padded[:, :, None] - nearest - union).square()  # (walks, length, 4)
-        chosen = self._search(costs)
+        search = self._search_by_halves if len(self.before) <= _FEW else self._search_by_rows
+        chosen = search(costs)
         codes = nearest.gather(2, chosen[:, :, None]).squeeze(2)
         levels = codes + union[chosen]
         return codes.view(matrices, -1)[:, :rows], levels.view(matrices, -1)[:, :rows]
 
-    def _search(self, costs: Tensor) -> Tensor:
-        """The subset of every step on the cheapest walk, (walks, length)."""
+    def _search_by_halves(self, costs: Tensor) -> Tensor:
+        """The same in few operations on all rows at once, where a GPU waits for each. What the cheapest way from any
+        state to any other costs is known of stretches of one row, then of two, four and so on; then where the cheapest
+        walk is at the end, in the middle, at the fourths."""
+        walks, length = costs.shape[:2]
+        more = 2 ** (length - 1).bit_length() - length  # rows behind the last cost nothing
+        costs = torch.nn.functional.pad(torch.nn.functional.pad(costs, (0, 0, 0, more)), (0, 1), value=torch.inf)
+        stretches = [costs[:, :, self.between]]  # (walks, stretches, states, states), from and to
+        while stretches[-1].shape[1] > 1:
+            first, second = stretches[-1][:, ::2], stretches[-1][:, 1::2]
+            stretches.append((first[..., None] + second[..., None, :, :]).amin(dim=-2))
+        last = stretches.pop()[:, 0, 0].argmin(dim=1)
+        ends = torch.stack((torch.zeros_like(last), last), dim=1)  # the states between stretches
+        walk = torch.arange(walks, device=costs.device)[:, None]
+        for ways in reversed(stretches):
+            pair = torch.arange(ways.shape[1] // 2, device=costs.device)
+            there, on = ways[walk, 2 * pair, ends[:, :-1]], ways.mT[walk, 2 * pair + 1, ends[:, 1:]]
+            middles = (there + on).argmin(dim=2)
+            ends = torch.cat((torch.stack((ends[:, :-1], middles), dim=2).flatten(1), ends[:, -1:]), dim=1)
+        return self.between[ends[:, :-1], ends[:, 1:]][:, :length]
+
+    def _search_by_rows(self, costs: Tensor) -> Tensor:
+        """The subset of every step on the cheapest walk, (walks, length). Less work, row by row."""
         walks, length, states = costs.shape[0], costs.shape[1], len(self.before)
         total = torch.full((walks, states), torch.inf, device=costs.device)
         total[:, 0] = 0.0

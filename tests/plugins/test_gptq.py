@@ -141,6 +141,26 @@ def test_the_trellis_search_finds_the_cheapest_walk(states):
     assert torch.equal(codes + seen / 2, levels)
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3, 7, 64, 100, 129])
+def test_both_searches_find_a_walk_as_cheap_as_the_other(rows):
+    """By halves, for few states, and row by row, for many; every step is one that the state allows."""
+    search = Viterbi(8, 128, torch.device("cpu"))
+    generator = torch.Generator().manual_seed(rows)
+    for costs in (
+        torch.rand(5, rows, 4, generator=generator),
+        torch.randint(0, 3, (5, rows, 4), generator=generator).float(),  # many ties
+    ):
+        halves, by_rows = search._search_by_halves(costs), search._search_by_rows(costs)
+        assert halves.shape == by_rows.shape == (5, rows)
+        for walk in halves:
+            state = 0
+            for subset in walk.tolist():
+                assert subset % 2 == search.union[state]
+                state = search.following[state][subset // 2]
+        spent = [costs.gather(2, walk[:, :, None]).double().sum((1, 2)) for walk in (halves, by_rows)]
+        assert spent[0].tolist() == pytest.approx(spent[1].tolist(), rel=1e-6)
+
+
 def test_gaps_to_the_rate_distortion_function():
     """Gaussian weights at 3.3 bits: the rate is the codes' entropy, given the union that they are from."""
     values = torch.randn(64, 2048, generator=torch.Generator().manual_seed(0))
