@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from golfzoo.report.drawing import Drawing, new_figure, settle_ticks, styled, to_png
+from golfzoo.report.drawing import Drawing, new_figure, styled, to_png
 from golfzoo.report.figures import label_dots
 from golfzoo.report.style import LIGHT
 from golfzoo.studies.leaderboard import rows_of
@@ -14,6 +14,8 @@ _HEADER = (
     "record", "pocket", "before it", "gain on that", "p", "published", "gain there", "artifact", "code", "train s"
 )  # fmt: skip
 _MOST_LABELS = 14
+_LEAST = 1e-4  # a published gain is drawn as at least this: its axis is logarithmic
+_LINEAR = 0.02
 
 
 def render(table: dict[str, Any], figures: str, picture: str | None) -> str:
@@ -34,26 +36,53 @@ def render(table: dict[str, Any], figures: str, picture: str | None) -> str:
 
 
 def draw_pocket_gains(rows: list[dict[str, Any]]) -> Drawing | None:
-    """What every record gained on the one before it: as published, and here."""
+    """What every record gained on the one before it: as published, and here. Named are those of which seeds tell that
+    it is no chance, or the largest where nothing tells."""
     shown = [row for row in rows if "gain" in row]
     if not shown:
         return None
-    figure, axes = new_figure(4.4)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure, axes = new_figure(4.6)
     axes.axhline(0, color=LIGHT["muted"], linewidth=0.9)
-    places = [(row["published_gain"], row["gain"]) for row in shown]
-    for row, (x, y) in zip(shown, places, strict=True):
+    places = [(max(row["published_gain"], _LEAST), row["gain"]) for row in shown]
+    sure = [number for number, row in enumerate(shown) if _side(row)]
+    for number, (row, (x, y)) in enumerate(zip(shown, places, strict=True)):
         low, high = row.get("interval") or (y, y)
-        colour = LIGHT["good"] if low > 0 else LIGHT["bad"] if high < 0 else LIGHT["muted"]
-        axes.plot([x, x], [low, high], color=colour, linewidth=1.6, alpha=0.6, solid_capstyle="round")
-        axes.plot(x, y, "o", color=colour, markersize=5)
+        colour = {1: LIGHT["good"], -1: LIGHT["bad"], 0: LIGHT["muted"]}[_side(row)]
+        strong = number in sure
+        axes.plot([x, x], [low, high], color=colour, linewidth=1.8 if strong else 1.1, alpha=0.75 if strong else 0.35)
+        axes.plot(x, y, "o", color=colour, markersize=5.5 if strong else 3.5, alpha=1 if strong else 0.7)
     axes.set(xlabel="published gain on the record before, bits per byte", ylabel="pocket gain")
-    axes.margins(x=0.12, y=0.12)
-    settle_ticks(figure, axes)
-    axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())  # as laid out: labels are placed for these
-    told = sorted(range(len(shown)), key=lambda number: -abs(shown[number]["gain"]))[:_MOST_LABELS]
+    axes.set_xscale("log")
+    axes.set_yscale("symlog", linthresh=_LINEAR, linscale=0.8)
+    axes.margins(x=0.1, y=0.1)
+    _number(axes.set_xticks, axes.get_xlim(), _LEAST)
+    _number(axes.set_yticks, axes.get_ylim(), _LINEAR / 2)
+    FigureCanvasAgg(figure).draw()  # labels are placed for what is laid out
+    told = sure or range(len(shown))
+    told = sorted(told, key=lambda number: -abs(shown[number]["gain"]))[:_MOST_LABELS]
     label_dots(axes, [shown[number]["name"] for number in told], [places[number] for number in told])
-    caption = "Above the line a record is better than the one before it here too; grey: its interval has 0 in it."
+    caption = (
+        "Above the line a record is better than the one before it here too; grey: its interval has 0 in it. Both axes "
+        f"are logarithmic, but for pocket gains below {_LINEAR:g}."
+    )
     return Drawing("leaderboard", "Pocket gains against published gains", caption, figure)
+
+
+def _side(row: dict[str, Any]) -> int:
+    """Whether seeds tell that a gain is one, 1, or a loss, -1."""
+    low, high = row.get("interval") or (-1, 1)
+    return 1 if low > 0 else -1 if high < 0 else 0
+
+
+def _number(set_ticks: Any, limits: tuple[float, float], least: float) -> None:
+    """Ones and threes from `least` on, below zero too, and zero; written in full."""
+    sizes = [size for power in range(-4, 3) for size in (10.0**power, 3 * 10.0**power) if size >= least]
+    every = [*(-size for size in reversed(sizes)), 0.0, *sizes]
+    places = [place for place in every if limits[0] <= place <= limits[1]]
+    set_ticks(places, [f"{place:g}" for place in places])
+    set_ticks([], minor=True)
 
 
 def write_plot(rows: list[dict[str, Any]], path: Path) -> bool:
