@@ -95,17 +95,18 @@ def draw(found: dict[str, dict[str, dict]], out: Path) -> None:
     ):
         for run, color in zip(found, plt.rcParams["axes.prop_cycle"].by_key()["color"] * 3, strict=False):
             points = np.array([[nats, alone] for _, nats, alone in found[run][method]["matrices"]])
-            axis.plot(*np.maximum(points, 1e-8).T, "o", ms=5, color=color, alpha=0.75, label=run, mew=0)
+            axis.plot(*np.maximum(points, 3e-6).T, "o", ms=5, color=color, alpha=0.75, label=run, mew=0)
             worst = max(found[run][method]["matrices"], key=lambda matrix: matrix[2])
             axis.annotate(worst[0].removesuffix(".weight"), worst[1:], fontsize=7, color=color, xytext=(4, 4),
                           textcoords="offset points")  # fmt: skip
-        limits = [1e-7, 1e-2]
+        limits = [3e-6, 1e-2]
         axis.plot(limits, limits, color="#555555", lw=0.8)
         axis.set(xscale="log", yscale="log", xlabel="expected KL, nats per token", title=title)
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("measured KL of the matrix alone")
-    axes[0].legend(frameon=False, fontsize=8)
+    if len(found) > 1:
+        axes[0].legend(frameon=False, fontsize=8, loc="lower right")
     for kind in ("svg", "png"):
         figure.savefig(out / f"damage_shares.{kind}", dpi=150)
 
