@@ -127,7 +127,10 @@ def test_killed_at_random_moments_and_resumed_it_ends_the_same(start, left_alone
     assert resumed_in_training()
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
+)
 def test_a_signal_ends_the_step_writes_a_checkpoint_and_says_so(start, left_alone, tmp_path, number, status):
     plain, _ = left_alone
     record = tmp_path / "slow.toml"

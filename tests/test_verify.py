@@ -320,7 +320,16 @@ class PhasedAhead(PhasedLora):
 
 
 @pytest.mark.parametrize("isolate", [True, pytest.param(False, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("adaptor", ["Honest", "Ahead", "Listening", "Phased", "PhasedAhead"])
+@pytest.mark.parametrize(
+    "adaptor",
+    [
+        "Honest",
+        "Ahead",
+        pytest.param("Listening", marks=pytest.mark.slow),
+        pytest.param("Phased", marks=pytest.mark.slow),
+        "PhasedAhead",
+    ],
+)
 def test_reviewers_that_look_ahead_are_caught_and_honest_ones_pass(
     install, tmp_path, data, tiny_run, zoo, adaptor, isolate
 ):
