@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from rate_distortion import Bench, bits_at
 
-from golfzoo.engine.model import load_weights
 from golfzoo_gptq.curves import CURVE, GROUP, damage_at
 
 BEFORE, AFTER = "gptq_fisher, per row", "gptq_fisher"
@@ -28,14 +27,7 @@ BEFORE, AFTER = "gptq_fisher, per row", "gptq_fisher"
 
 def damage_of(bench: Bench, change: dict) -> float:
     """KL in nats per token of the trained weights but for these."""
-    load_weights(bench.model, {**bench.weights, **change}, "changed")
-    with torch.no_grad():
-        total = sum(
-            (plain.exp() * (plain - now)).sum(-1).double().sum().item()
-            for plain, now in zip(bench.plain, bench.log_probabilities(), strict=True)
-        )
-    load_weights(bench.model, bench.weights, "trained")
-    return total / bench.targets.numel()
+    return bench.compare({**bench.weights, **change})[0]
 
 
 def examine(bench: Bench, method: str, level: float) -> dict:

@@ -145,15 +145,20 @@ class Bench:
     def measure(self, method: str, knob: float) -> dict:
         """Bits per weight, KL and the rise in bits per byte, at a knob."""
         size, count, state = self.quantize(method, knob)
-        load_weights(self.model, state, "quantized")
+        kl, rise = self.compare(state)
+        return {"knob": knob, "bits": 8 * size / count, "kl": kl, "bpb": rise / np.log(2) / self.num_bytes,
+                "bytes": size}  # fmt: skip
+
+    def compare(self, state: dict) -> tuple[float, float]:
+        """KL of other weights from the trained ones, nats per token; and by how much the targets' nats rise in all."""
+        load_weights(self.model, state, "changed")
         kl = rise = 0.0
         targets = self.targets.reshape(-1, 1).split(16 * self.targets.shape[1])
         for plain, now, ids in zip(self.plain, self.log_probabilities(), targets, strict=True):
             kl += (plain.exp() * (plain - now)).sum(-1).double().sum().item()
             rise += (plain - now).gather(1, ids).double().sum().item()
         load_weights(self.model, self.weights, "trained")
-        return {"knob": knob, "bits": 8 * size / count, "kl": kl / self.targets.numel(),
-                "bpb": rise / np.log(2) / self.num_bytes, "bytes": size}  # fmt: skip
+        return kl / self.targets.numel(), rise
 
     def curve(self, method: str, levels: list[float], start: float) -> list[dict]:
         """Points on both sides of every level, or on it. The search begins at a knob."""
