@@ -71,8 +71,7 @@ def draw_sizes(runs: list[Run]) -> Drawing | None:
     if not runs:
         return None
     shown = runs[:MOST_RUNS]
-    most = max(run.result["bytes"]["total"] for run in shown)
-    unit, size = ("MB", 1e6) if most >= 1e6 else ("kB", 1e3) if most >= 1e3 else ("bytes", 1.0)
+    unit, size = _unit(max(run.result["bytes"]["total"] for run in shown))
     figure, axes = new_figure(1.15 + 0.29 * max(len(shown), 6))
     places = [(run.result["bytes"]["total"] / size, float(run.result["val_bpb"])) for run in shown]
     for run, place in zip(shown, places, strict=True):
@@ -196,7 +195,7 @@ def draw_outlook(runs: list[Run]) -> Drawing | None:
     if not shown:
         return None
     figure, axes = new_figure()
-    unit, size = ("MB", 1e6) if max(run.outlook[-1][0] for run in shown) >= 1e6 else ("kB", 1e3)
+    unit, size = _unit(max(run.outlook[-1][0] for run in shown))
     for run in shown:
         sizes, _, bits = zip(*run.outlook, strict=True)
         axes.plot(
@@ -283,6 +282,11 @@ def _in_two_lines(text: str) -> str:
         return text if len(text) <= _NAME_WIDTH else shorten(text, _NAME_WIDTH + 6)
     place = min(spaces[1:], key=lambda place: abs(place - len(text) / 2))
     return "\n".join(shorten(line, _NAME_WIDTH) for line in (text[:place], text[place + 1 :]))
+
+
+def _unit(most: float) -> tuple[str, float]:
+    """In which an axis of up to so many bytes is numbered, and how many bytes that is."""
+    return ("MB", 1e6) if most >= 1e6 else ("kB", 1e3) if most >= 1e3 else ("bytes", 1.0)
 
 
 def _is_finite(value: Any) -> bool:

@@ -47,10 +47,10 @@ def draw_pocket_gains(rows: list[dict[str, Any]]) -> Drawing | None:
     axes.axhline(0, color=LIGHT["muted"], linewidth=0.9)
     places = [(max(row["published_gain"], _LEAST), row["gain"]) for row in shown]
     sure = [number for number, row in enumerate(shown) if _side(row)]
-    for number, (row, (x, y)) in enumerate(zip(shown, places, strict=True)):
+    for row, (x, y) in zip(shown, places, strict=True):
         low, high = row.get("interval") or (y, y)
         colour = {1: LIGHT["good"], -1: LIGHT["bad"], 0: LIGHT["muted"]}[_side(row)]
-        strong = number in sure
+        strong = bool(_side(row))
         axes.plot([x, x], [low, high], color=colour, linewidth=1.8 if strong else 1.1, alpha=0.75 if strong else 0.35)
         axes.plot(x, y, "o", color=colour, markersize=5.5 if strong else 3.5, alpha=1 if strong else 0.7)
     axes.set(xlabel="published gain on the record before, bits per byte", ylabel="pocket gain")
@@ -126,8 +126,8 @@ def _head(conditions: dict[str, Any], rows: list[dict[str, Any]], missing: list[
 
 def _turned_round(rows: list[dict[str, Any]]) -> list[str]:
     compared = [row for row in rows if "interval" in row]
-    better = [row["name"] for row in compared if row["interval"][0] > 0]
-    worse = [row["name"] for row in compared if row["interval"][1] < 0]
+    better = [row["name"] for row in compared if _side(row) > 0]
+    worse = [row["name"] for row in compared if _side(row) < 0]
     if not compared:
         return ["No record has been run under two seeds yet, so nothing is shown."]
     return [
