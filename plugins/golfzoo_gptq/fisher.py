@@ -16,8 +16,9 @@ from golfzoo_storage import State
 if TYPE_CHECKING:
     from golfzoo_gptq import FisherConfig
 
-# What calibration text has not shown is counted as if half of one more token had: Jeffreys' prior.
-_UNSEEN = 0.5
+# What calibration text has not shown is counted as if two more tokens had. Half of one, as Jeffreys' prior has it, left a
+# row of one model to chance, and four or more cost bits everywhere: docs/rate-distortion.md.
+_UNSEEN = 2.0
 
 # Where the damage of everything together is measured: octaves of the knob from where it starts.
 _OCTAVES = (-3, -1.5, 0, 1.5, 3)
