@@ -194,7 +194,7 @@ def test_what_is_measured_is_the_same_twice_and_told_for_everything_together(tra
     _, again = trained.make("gptq_fisher")
     assert all(torch.equal(known[name], again[name]) for name in known)
     assert (known["damage"].diff(dim=0) > 0).all()
-    knob, nats = known["damage"][2].tolist()
+    knob, nats = known["damage"][3].tolist()
     assert trained.at(quantizer, known, knob)[1] == pytest.approx(nats, rel=0.25)
 
 
