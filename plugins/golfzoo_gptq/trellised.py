@@ -49,12 +49,13 @@ class Trellis(Fisher):
         return tensors, {"trellis": {**trellis, "apart": apart}}
 
     def choose(self, name: str, weight: Tensor, steps: Tensor) -> tuple[Round, Tensor]:
-        """Below a bit per weight the trellis is no better, and its levels off zero lie far outside the weights: such
-        matrices are rounded to nearest, and such rows of others have finer steps."""
+        """Below a bit per weight the trellis is no better, and half of its levels lie far outside the weights: such
+        matrices are rounded to nearest, and such rows of others have finer steps. A walk goes through all rows, and where
+        it has no level near zero left for a row, that costs more than to leave the row out."""
         if self.ratio:
             return to_nearest, steps
         deviations = weight.square().mean(1).sqrt().clamp_min(1e-12)
         if (steps / deviations).median() > _COARSE:
             self.apart.add(name)
             return to_nearest, steps
-        return to_nearest if self.drafting else self.search, torch.minimum(steps, 2 * _COARSE * deviations)
+        return to_nearest if self.drafting else self.search, torch.minimum(steps, _COARSE * deviations)
