@@ -165,9 +165,10 @@ def golfzoo_quantizers() -> list[Component]:
     measure_damage(state, roles, calibration, damage)   with "damage" in needs: called once, after calibration. A dict
                                      of tensors to join the calibration; one named "damage", (points, 2), tells fit what
                                      everything costs: knobs, rising, and nats per token
-    damage(changes)                  takes dicts of name -> tensor, each some trained weights changed, and gives what
+    damage(changes)                  takes mappings of name -> tensor, each some trained weights changed, and gives what
                                      each costs, (changes,) float64: the KL divergence from the trained model's
-                                     predictions on training text, in nats per token; the same on every process
+                                     predictions on training text, in nats per token; the same on every process. Only
+                                     the process that measures a change reads it, so that it may be made then
     knob                             optional: where the knob starts, a positive float that quantize goes by; more of it
                                      is fewer bytes. [size] fit moves it.
     draft(state, roles, calibration, knob)      optional: as quantize, a quicker result of nearly the same size

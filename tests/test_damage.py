@@ -11,6 +11,7 @@ from golfzoo.engine.damage import Damage, outlook, read_text
 from golfzoo.engine.distributed import World
 from golfzoo.engine.errors import RunError
 from golfzoo.running.rehearse import rehearse_damage
+from golfzoo_gptq.fisher import Later
 
 WORLD = World(0, 1, torch.device("cpu"), False)
 
@@ -66,6 +67,16 @@ def test_processes_share_what_is_measured(asked):
     ]
     assert measured == [[2, 4], [1, 3]] or measured == [[0, 2, 4], [1, 3]]
     assert torch.equal(sum(halves), whole)
+
+
+def test_a_change_is_read_by_the_process_that_measures_it_and_by_no_other(asked):
+    setup, text, changes = asked
+    world, read = World(1, 2, WORLD.device, False), []
+    whole = Damage(setup, text)(changes)
+    later = [Later(lambda number=number: read.append(number) or changes[number]) for number in range(5)]
+    got = Damage(SimpleNamespace(world=world, model=setup.model), text)(later)
+    assert read == [1, 3]  # once each
+    assert torch.equal(got[1::2], whole[1::2])
 
 
 def test_the_text_is_the_same_for_any_number_of_processes():

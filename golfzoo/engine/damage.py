@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -75,16 +75,16 @@ class Damage:
         self.parts = text.to(self.world.device).split(max(1, _TOGETHER // text.shape[1]))
         self.plain = [self._predict(part) for part in self.parts]
 
-    def __call__(self, changes: Iterable[Tensors]) -> Tensor:
-        """(changes,) float64, on every process. Each change is a dict of name -> tensor that stands in for a trained
-        one; what it does not name stays as it was trained."""
+    def __call__(self, changes: Iterable[Mapping[str, Tensor]]) -> Tensor:
+        """(changes,) float64, on every process. Each change is name -> tensor that stands in for a trained one; what it
+        does not name stays as it was trained. Only the process that measures a change reads it."""
         mine = []
         for number, change in enumerate(changes):
             mine.append(self._measure(change) if number % self.world.size == self.world.rank else 0.0)
         return torch.from_numpy(self.world.gather(mine)).sum(0)
 
     @torch.no_grad()
-    def _measure(self, change: Tensors) -> float:
+    def _measure(self, change: Mapping[str, Tensor]) -> float:
         trained = {name: self.state[name].clone() for name in change}
         for name, tensor in change.items():
             self.state[name].copy_(tensor)

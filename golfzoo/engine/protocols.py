@@ -142,7 +142,11 @@ class MeasuresDamage(HasNeeds, Protocol):
     """A quantizer that needs "damage". `damage` takes states, which need not be whole, and gives nats per token."""
 
     def measure_damage(
-        self, state: Tensors, roles: Roles, calibration: Tensors, damage: Callable[[Iterable[Tensors]], Tensor]
+        self,
+        state: Tensors,
+        roles: Roles,
+        calibration: Tensors,
+        damage: Callable[[Iterable[Mapping[str, Tensor]]], Tensor],
     ) -> Tensors: ...
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -137,7 +137,7 @@ def rehearse_damage(setup: Setup, training: Training, calibration: Tensors) -> T
     Damage(setup, read_text(setup, training, 1))([{}])
     state = on_cpu(setup.model.module.state_dict())
 
-    def apart(changes: Iterable[Tensors]) -> Tensor:
+    def apart(changes: Iterable[Mapping[str, Tensor]]) -> Tensor:
         squares = ([(new - state[name]).square().sum() for name, new in change.items()] for change in changes)
         return torch.tensor([sum(map(float, each)) for each in squares], dtype=torch.float64)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,8 +17,8 @@ from golfzoo_storage import State
 if TYPE_CHECKING:
     from golfzoo_gptq import FisherConfig
 
-# What calibration text has not shown is counted as if two more tokens had. Half of one, as Jeffreys' prior has it, left a
-# row of one model to chance, and four or more cost bits everywhere: docs/rate-distortion.md.
+# What calibration text has not shown is counted as if two more tokens had. Half of one, as Jeffreys' prior has it, left
+# a row of one model to chance, and four or more cost bits everywhere: docs/rate-distortion.md.
 _UNSEEN = 2.0
 
 # Where the damage of everything together is measured: octaves of the knob from where it starts. 35 million weights that
@@ -68,7 +69,11 @@ class Fisher(Coded):
         return costs
 
     def measure_damage(
-        self, state: State, roles: dict[str, str], calibration: State, damage: Callable[[Iterable[State]], Tensor]
+        self,
+        state: State,
+        roles: dict[str, str],
+        calibration: State,
+        damage: Callable[[Iterable[Mapping[str, Tensor]]], Tensor],
     ) -> State:
         """For every coded matrix the group of its rows, (rows,), and what each group costs, quantized alone, at steps
         from fine to coarse: curves.py. And what everything costs together at knobs from small to large, "damage":
@@ -86,7 +91,11 @@ class Fisher(Coded):
         found |= {GROUP + name: groups for name, (groups, _) in self.measured.items()}
         knobs = [self.config.knob * 2**octave for octave in _OCTAVES]
         known = {**calibration, **found}
-        together = damage(decode(self._tensors(state, roles, known, knob), {}) for knob in knobs)
+
+        def rounded(knob: float) -> State:
+            return decode(self._tensors(state, roles, known, knob), {})
+
+        together = damage(Later(partial(rounded, knob)) for knob in knobs)
         self.drafting = False
         return {**found, "damage": torch.stack([torch.tensor(knobs), together.float()], 1)}
 
@@ -107,3 +116,23 @@ class Fisher(Coded):
         for name, (groups, _) in self.measured.items():
             for group in range(int(groups.max()) + 1):
                 yield {name: torch.where((groups == group)[:, None], levels[name], state[name].float())}
+
+
+class Later(Mapping[str, Tensor]):
+    """A state that is made when it is read: of many processes, by the one that measures it."""
+
+    def __init__(self, make: Callable[[], State]) -> None:
+        self.make = make
+
+    @cached_property
+    def made(self) -> State:
+        return self.make()
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.made)
+
+    def __len__(self) -> int:
+        return len(self.made)

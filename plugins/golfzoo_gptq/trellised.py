@@ -50,8 +50,8 @@ class Trellis(Fisher):
 
     def choose(self, name: str, weight: Tensor, steps: Tensor) -> tuple[Round, Tensor]:
         """Below a bit per weight the trellis is no better, and half of its levels lie far outside the weights: such
-        matrices are rounded to nearest, and such rows of others have finer steps. A walk goes through all rows, and where
-        it has no level near zero left for a row, that costs more than to leave the row out."""
+        matrices are rounded to nearest, and such rows of others have finer steps. A walk goes through all rows, and
+        where it has no level near zero left for a row, that costs more than to leave the row out."""
         if self.ratio:
             return to_nearest, steps
         deviations = weight.square().mean(1).sqrt().clamp_min(1e-12)
