@@ -89,8 +89,9 @@ def draw(found: dict[str, dict[str, dict]], out: Path) -> None:
             points = np.array([[nats, alone] for _, nats, alone in found[run][method]["matrices"]])
             axis.plot(*np.maximum(points, 3e-6).T, "o", ms=5, color=color, alpha=0.75, label=run, mew=0)
             worst = max(found[run][method]["matrices"], key=lambda matrix: matrix[2])
-            axis.annotate(worst[0].removesuffix(".weight"), worst[1:], fontsize=7, color=color, xytext=(4, 4),
-                          textcoords="offset points")  # fmt: skip
+            if worst[2] > 1.5 * worst[1]:
+                axis.annotate(worst[0].removesuffix(".weight"), worst[1:], fontsize=7, color=color, xytext=(4, 4),
+                              textcoords="offset points")  # fmt: skip
         limits = [3e-6, 1e-2]
         axis.plot(limits, limits, color="#555555", lw=0.8)
         axis.set(xscale="log", yscale="log", xlabel="expected KL, nats per token", title=title)
