@@ -119,7 +119,8 @@ runpy.run_path({str(packed / "train_gpt.py")!r}, run_name="__main__")
     done = run_bare(bare_site, data_root, tmp_path, "-c", code, TMPDIR=str(tmp_path / "temporary"))
     assert done.returncode == 1
     assert "/golfzoo_gpt/model.py" in done.stderr
-    assert "y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)" in done.stderr
+    assert "= F.scaled_dot_product_attention(" in done.stderr
+    assert ", is_causal=True, enable_gqa=" in done.stderr
     assert not [path for path in (tmp_path / "temporary").iterdir() if not path.name.startswith("torch")]
 
 
@@ -246,7 +247,7 @@ def test_a_plugin_with_packages_libraries_and_data(tiny_record, bare_site, data_
 
 def test_the_default_plugins_pack_small(zoo):
     code = pack_code(load_record(str(ROOT / "records" / "baseline.toml"), zoo))
-    assert len(code) <= 22_750
+    assert len(code) <= 21_650
     ast.parse(code)
 
 

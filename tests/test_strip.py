@@ -1,7 +1,9 @@
 """What ships is the program that was written: checked on the standard library, and on what is nasty."""
 
 import ast
+import dis
 import importlib.util
+import inspect
 import sys
 import sysconfig
 import types
@@ -239,17 +241,16 @@ class A:
 
     def f(self, x: int, *y: Any, z: Callable[[], int] | None = None) -> dict[str, Any]:
         """Doc."""
-        w: Any = x
+        width: Any = x
         self.v: int = 1
-        return {"a": w, **{}}
+        return {"a": width, **{}}
 '''
     assert strip(source) == (
-        "from typing import Any\nLIMIT = 3\n\nclass A:\n\n    def f(self, x, *y, z=None):\n        w = x\n"
-        "        self.v = 1\n        return {'a': w, **{}}"
+        "LIMIT = 3\n\nclass A:\n\n    def f(self, x, *y, z=None):\n        a = x\n"
+        "        self.v = 1\n        return {'a': a, **{}}"
     )
-    assert squeeze(strip(source)) == (
-        "from typing import Any;LIMIT=3\nclass A:\n def f(self,x,*y,z=None):w=x;self.v=1;return{'a':w,**{}}"
-    )
+    squeezed = "LIMIT=3\nclass A:\n def f(self,x,*y,z=None):a=x;self.v=1;return{'a':a,**{}}"
+    assert squeeze(strip(source)) == squeezed
 
 
 def test_what_cannot_be_written_ships_as_it_is():
@@ -289,12 +290,39 @@ def shown(constant):
     return f"tuple({[shown(each) for each in constant]})" if isinstance(constant, tuple) else repr(constant)
 
 
-def same(one, other):
+OF_VARIABLES = {number for name, number in dis.opmap.items() if number in {*dis.haslocal, *dis.hasfree}}
+
+
+def instructions(code):
+    """What a function does, and the variables that it does it to. Cells are numbered by their names."""
+    steps, variables = [], []
+    for each in dis.get_instructions(code):
+        is_of_variable = each.opcode in OF_VARIABLES
+        steps.append((each.opname, None if is_of_variable or each.opcode in dis.hasconst else each.argrepr))
+        in_order = each.opname not in ("MAKE_CELL", "LOAD_CLOSURE")  # these are sorted by name
+        variables += [each.argval] if is_of_variable and in_order else []
+    return steps, variables
+
+
+def same(one, other, renamed=None):
+    """Whether two codes differ by a renaming of variables at most, the same in all that is nested in a function."""
     if not isinstance(one, types.CodeType):
         return shown(one) == shown(other)
-    parts = ("co_code", "co_names", "co_varnames", "co_freevars", "co_cellvars", "co_name", "co_flags", "co_argcount")
+    renamed = {} if renamed is None else renamed
+    (steps, variables), (other_steps, other_variables) = instructions(one), instructions(other)
+    if steps != other_steps or len(variables) != len(other_variables):
+        return False
+    arguments = [code.co_varnames[: code.co_argcount + code.co_kwonlyargcount] for code in (one, other)]
+    pairs = {*zip(variables, other_variables, strict=True)}
+    if arguments[0] != arguments[1] or any(renamed.setdefault(name, to) != to for name, to in pairs):
+        return False
+    parts = ("co_names", "co_name", "co_flags", "co_argcount")
     return all(getattr(one, part) == getattr(other, part) for part in parts) and (
-        len(one.co_consts) == len(other.co_consts) and all(map(same, one.co_consts, other.co_consts))
+        len(one.co_consts) == len(other.co_consts)
+        and all(
+            same(each, its, renamed if one.co_flags & inspect.CO_OPTIMIZED else None)
+            for each, its in zip(one.co_consts, other.co_consts, strict=True)
+        )
     )
 
 

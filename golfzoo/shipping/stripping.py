@@ -8,11 +8,13 @@ import ast
 import functools
 import io
 import itertools
+import sys
 import token
 import tokenize
 from typing import Any
 
 from golfzoo.engine.loader import read_text
+from golfzoo.shipping.renaming import shorten_variables
 
 READ_SOURCE = {"getsource", "getsourcelines", "getcomments", "getblock", "findsource", "get_source", "linecache"}
 READ_DOCSTRINGS = {"__doc__", "getdoc", "doctest", "pydoc", "co_consts"}
@@ -34,7 +36,8 @@ _FSTRING_START, _FSTRING_END = (getattr(token, f"FSTRING_{end}", -1) for end in 
 
 @functools.cache
 def strip(source: str) -> str:
-    """A module without comments, docstrings, what only a type checker reads, and the annotations of its functions.
+    """A module without comments, docstrings, what only a type checker reads, and the annotations of its functions,
+    whose variables have short names.
 
     Annotations in the body of a class stay, because dataclasses and named tuples are made of them. Raises SyntaxError
     where the source is none.
@@ -44,6 +47,7 @@ def strip(source: str) -> str:
         if names_in(tree) & READ_SOURCE:
             return source
         tree = _Stripper(tree).visit(tree)
+        shorten_variables(tree)
         stripped = ast.unparse(tree)
         return stripped if _is_tree_of(stripped, tree) else source
     except (ValueError, RecursionError, MemoryError):  # an f-string that cannot be quoted, a tree that is too deep
@@ -91,18 +95,23 @@ class _Stripper(ast.NodeTransformer):
         self.docstrings = bool(names & READ_DOCSTRINGS)
         self.annotations = bool(names & READ_ANNOTATIONS)
         variables = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
-        # Text that a module runs inherits what it has switched on by `from __future__`.
-        self.future_counts = any(node.id in ("exec", "eval", "compile") for node in variables)
+        # Text that a module runs may need its imports, and inherits what it has switched on by `from __future__`.
+        self.runs_text = any(node.id in ("exec", "eval", "compile") for node in variables)
         self.type_checking = type_checking_blocks(tree)
         self.scope: ast.AST = tree
         self.kept: set[ast.AST] = set()
 
     def visit_Module(self, node: ast.Module) -> ast.Module:
+        before = _mentioned(node)
         self._visit_scope(node)
-        annotated = any(getattr(each, "annotation", None) or getattr(each, "returns", None) for each in ast.walk(node))
-        tested = any(getattr(each, "id", getattr(each, "value", "")) == "TYPE_CHECKING" for each in ast.walk(node))
-        _drop_imports(node, "__future__", {"annotations"} if not annotated and not self.future_counts else set())
-        _drop_imports(node, "typing", {"TYPE_CHECKING"} if not tested else set())
+        if self.runs_text:
+            return node
+        if not any(getattr(each, "annotation", None) or getattr(each, "returns", None) for each in ast.walk(node)):
+            _drop_imports(node, "__future__", {"annotations"})
+        unused = before - _mentioned(node)
+        for source in {line.module for line in node.body if isinstance(line, ast.ImportFrom) and not line.level}:
+            if source and _only_defines(source):
+                _drop_imports(node, source, unused)
         return node
 
     def _visit_scope(self, node: Any) -> ast.AST:
@@ -160,6 +169,18 @@ def _drop_annotations(node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
             argument.annotation = None
     if node.returns and not _acts(node.returns):
         node.returns = None
+
+
+def _mentioned(module: ast.Module) -> set[str]:
+    """Names of variables, and strings that may be such, as they are in `__all__`."""
+    names = {getattr(node, "id", getattr(node, "value", "")) for node in ast.walk(module)}
+    return {name for name in names if isinstance(name, str)}
+
+
+def _only_defines(module: str) -> bool:
+    """Whether nobody would miss that a module was imported, if nothing of it is used."""
+    root = module.partition(".")[0]
+    return root in sys.stdlib_module_names or module == "torch" or module.startswith("golfzoo.engine.")
 
 
 def _drop_imports(module: ast.Module, source: str, names: set[str]) -> None:
