@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from golfzoo.engine.artifact import encode_model
-from golfzoo.engine.calibrate import calibrate
+from golfzoo.engine.calibrate import calibrate, frequencies
 from golfzoo.engine.clock import Clock
 from golfzoo.engine.distributed import World
 from golfzoo.engine.errors import RunError
@@ -85,6 +85,63 @@ def test_hessians_and_fisher_information():
     assert torch.allclose(got["lookup/embedding.weight"].double(), lookup, rtol=0.15, atol=1e-3)
     assert every.numel() == 11
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+class Lookups(nn.Module):
+    """Two tables that are asked for the tokens, one of them with rows to spare, and one for something else."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second, self.pairs = nn.Embedding(11, 6), nn.Embedding(16, 6), nn.Embedding(11, 6)
+
+    def forward(self, ids):
+        x = self.first(ids) + self.second(ids) + self.pairs((3 * ids + ids.roll(1, -1)) % 11)
+        return x @ self.first.weight.T
+
+
+class Whole:
+    """A text in which token 10, of which batches have none, stands now and then; and token 0 never."""
+
+    tokens = torch.cat([1 + torch.arange(1_000_000) % 9, torch.full((5_000,), 10)]).numpy().astype("uint16")
+
+    def __len__(self):
+        return len(self.tokens)
+
+    def read(self, start, count):
+        return self.tokens.take(range(start, start + count), mode="wrap")
+
+
+def test_lookups_of_tokens_are_as_frequent_as_in_the_whole_text():
+    class Some(Text):
+        def batch(self, index):
+            return tuple(ids.clamp(max=9) for ids in super().batch(index))
+
+    model, needs = Lookups(), {"fisher": 512 * 8}
+    plain = calibrate(model, needs, Some(), 0, WORLD)
+    weighed = calibrate(model, needs, Some(), 0, WORLD, Whole())
+    drawn = torch.randperm(100_000 // 513, generator=torch.Generator().manual_seed(0)).tolist()[:8]
+    seen = sum(np.bincount(Some().batch(index)[0].flatten(), minlength=11) for index in drawn)
+    often = np.bincount(Whole.tokens, minlength=11) / len(Whole.tokens)
+    assert set(weighed) == set(plain)
+    for name, lookup in plain.items():
+        if name in ("lookup/first.weight", "lookup/second.weight"):
+            rows = lookup.numpy().astype(np.float64)
+            each = (rows[:11] * seen.sum() + 2 * rows.sum()) / (seen + 2)
+            assert weighed[name][:11].numpy() == pytest.approx(each * often, rel=2e-3)
+            assert (weighed[name][11:] == 0).all()
+            assert weighed[name][10] > 0 == weighed[name][0]
+        else:
+            assert torch.equal(weighed[name], lookup)
+
+
+@pytest.mark.parametrize("length", [1, 100, 255, 256, 257, 70_000])
+def test_frequencies_are_those_of_the_text(length):
+    stream = Whole()
+    stream.tokens = np.random.default_rng(length).integers(0, 7, length).astype("uint16")
+    found = frequencies(stream, 9).numpy()
+    assert found.sum() == pytest.approx(1, rel=1e-5)
+    assert found == pytest.approx(np.bincount(stream.tokens, minlength=9) / length, rel=1e-6)
 
 
 def test_in_bfloat16_the_sums_are_float32():

@@ -7,6 +7,9 @@ output, one of each per token:
     fisher/<name>   mean of g^2, (out,): how much an error of an output costs; labels are drawn from the model itself,
                     so that this is the diagonal of the Fisher information and not of one sample's gradients
     lookup/<name>   the same for the rows of an embedding that is looked up: mean over all tokens of g^2, (rows,)
+
+Some tokens stand many times in a few documents, and calibration sees none of these, or too many. Where it is tokens
+that are looked up, what a lookup costs is taken from calibration, and how many there are from the training text.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -30,8 +34,12 @@ from golfzoo.engine.store import StageResult
 
 if TYPE_CHECKING:
     from golfzoo.engine.protocols import Tensors
+    from golfzoo.engine.shards import TokenStream
 
 STATISTICS = ("hessian", "fisher")
+
+# How often the training text has each token is counted in so many stretches all over it, of so many tokens at the most.
+_STRETCHES, _STRETCH = 256, 65536
 
 # Products of so many tokens are added up at once. Inputs that are alike, as they are before training, lose the same
 # bits each time: one by one in float32, as CUDA adds them, 65,536 tokens left an eigenvalue at -0.0135 of the mean
@@ -55,7 +63,7 @@ def calibrate_by(setup: Setup, training: Training, needs: dict[str, int]) -> Ten
     needs = {kind: tokens for kind, tokens in needs.items() if kind in STATISTICS}  # damage.py's come later
     module, seed, world = setup.model.module, setup.plan.train.seed, setup.world
     if not setup.components.calibration:
-        return calibrate(module, needs, training.batches, seed, world)
+        return calibrate(module, needs, training.batches, seed, world, training.batches.stream)
     made: list[list[Tensor]] = []
     with frozen(module):
         text = TrainingText(setup, "calibration", model=module)
@@ -65,10 +73,16 @@ def calibrate_by(setup: Setup, training: Training, needs: dict[str, int]) -> Ten
 
 
 def calibrate(
-    model: nn.Module, needs: dict[str, int], batches: TrainingText | list[list[Tensor]], seed: int, world: World
+    model: nn.Module,
+    needs: dict[str, int],
+    batches: TrainingText | list[list[Tensor]],
+    seed: int,
+    world: World,
+    whole: TokenStream | None = None,
 ) -> Tensors:
     """The statistics, on the CPU in float32, the same on every process. `needs` has "hessian", "fisher" or both, and
-    over how many tokens. A list's batches are gone through from the first on; others are drawn by the seed."""
+    over how many tokens. A list's batches are gone through from the first on; others are drawn by the seed. `whole` is
+    the text that says how often tokens are looked up; without one, these do."""
     check_needs(needs)
     generator = torch.Generator(world.device).manual_seed(seed)
     collected: Tensors = {}
@@ -88,7 +102,22 @@ def calibrate(
                         break
             for name, total in sums.items():
                 collected[name] = torch.from_numpy(world.sum(total.cpu().numpy())) / seen
+    for name in [name for name in collected if name.startswith("tokens/")]:
+        seen_of, lookup = collected.pop(name), name.replace("tokens", "lookup")
+        if whole is not None:
+            unseen = 2 / needs["fisher"]  # as if there had been two more lookups of each token, at the mean of all
+            each = (collected[lookup] + unseen * collected[lookup].sum()) / (seen_of + unseen)
+            collected[lookup] = each * frequencies(whole, len(each))
     return collected
+
+
+def frequencies(stream: TokenStream, num_tokens: int) -> Tensor:
+    """Which part of a text each token is, (num_tokens,)."""
+    bounds = np.linspace(0, len(stream), min(len(stream), _STRETCHES) + 1).astype(int).tolist()
+    counts = np.zeros(num_tokens)
+    for start, end in itertools.pairwise(bounds):
+        counts += np.bincount(stream.read(start, min(end - start, _STRETCH)), minlength=num_tokens)[:num_tokens]
+    return torch.from_numpy(counts / counts.sum()).float()
 
 
 def _draw(batches: TrainingText, seed: int, world: World) -> Iterator[list[Tensor]]:
@@ -118,6 +147,10 @@ def _listening(model: nn.Module, sums: Tensors, kind: str) -> Iterator[None]:
     """Hooks that add up what passes through the layers. A layer's weight is its own, or is handed to it in the call, as
     a tied embedding is to the head."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
+    tokens: list[Tensor] = []
+
+    def begin(module: nn.Module, args: tuple[Any, ...]) -> None:
+        tokens[:] = [args[0].flatten()]
 
     def add(key: str, value: Tensor) -> None:
         sums[key] = sums[key] + value if key in sums else value
@@ -130,6 +163,8 @@ def _listening(model: nn.Module, sums: Tensors, kind: str) -> Iterator[None]:
         if isinstance(module, nn.Embedding):
             if kind == "fisher":
                 rows, ids = module.num_embeddings, args[0].flatten()
+                if ids.equal(tokens[0]):
+                    add(f"tokens/{name}", torch.bincount(ids, minlength=rows).float())
                 output.requires_grad_()
                 output.register_hook(
                     lambda g: add(f"lookup/{name}", _by_row(g.float().square().mean(-1).flatten(), ids, rows))
@@ -142,6 +177,7 @@ def _listening(model: nn.Module, sums: Tensors, kind: str) -> Iterator[None]:
             output.register_hook(lambda g: add(f"fisher/{name}", g.float().square().flatten(0, -2).sum(0)))
 
     handles = [module.register_forward_hook(heard) for module in model.modules()]
+    handles.append(model.register_forward_pre_hook(begin))
     try:
         yield
     finally:

@@ -17,9 +17,8 @@ from golfzoo_storage import State
 if TYPE_CHECKING:
     from golfzoo_gptq import FisherConfig
 
-# What calibration text has not shown is counted as if two more tokens had. Half of one, as Jeffreys' prior has it, left
-# a row of one model to chance, and four or more cost bits everywhere: docs/rate-distortion.md.
-_UNSEEN = 2.0
+# What calibration text has not shown is counted as if half a token more had, which is Jeffreys' prior.
+_UNSEEN = 0.5
 
 # Where the damage of everything together is measured: octaves of the knob from where it starts. 35 million weights that
 # are to take 16 MB are five below it, half a million a little above or below.
@@ -49,8 +48,11 @@ class Fisher(Coded):
     def steps(self, name: str, weight: Tensor, role: str, calibration: State, pivot: Tensor, knob: float) -> Tensor:
         if self.ratio:
             groups = group_rows(self.costs(name, weight, calibration, pivot), self.config.groups)
-            shares = torch.bincount(groups) * _UNSEEN / self.config.fisher_tokens
-            self.measured[name] = groups, shares if f"lookup/{name}" in calibration else shares / len(weight)
+            unseen = _UNSEEN / self.config.fisher_tokens
+            least = torch.full((len(weight),), unseen / len(weight))
+            if (lookup := calibration.get(f"lookup/{name}")) is not None:
+                least = lookup / lookup.sum().clamp_min(1e-30) + unseen
+            self.measured[name] = groups, torch.bincount(groups, least)
             return group_steps(weight, groups, self.ratio)
         if (steps := balanced_steps(calibration, name, knob)) is not None:
             return steps
@@ -83,9 +85,10 @@ class Fisher(Coded):
         for ratio in RATIOS:
             codes, levels = self._quantized_at(ratio, state, roles, calibration)
             costs = damage(self._one_by_one(state, levels)).float()
-            for name, (groups, shares) in self.measured.items():
-                own, costs = costs[: int(groups.max()) + 1], costs[int(groups.max()) + 1 :]
-                knot = knot_of(state[name].float(), codes[name], groups, own + shares * own.sum(), ratio)
+            for name, (groups, least) in self.measured.items():
+                own, costs = costs[: len(least)], costs[len(least) :]
+                own = own.maximum(least * own.sum())
+                knot = knot_of(state[name].float(), codes[name], groups, own, ratio)
                 knots.setdefault(name, []).append(knot)
         found = {CURVE + name: torch.stack(each, 1) for name, each in knots.items()}
         found |= {GROUP + name: groups for name, (groups, _) in self.measured.items()}
@@ -113,8 +116,8 @@ class Fisher(Coded):
     def _one_by_one(self, state: State, levels: State) -> Iterator[State]:
         """Every group's rows quantized alone. Rows are rounded without regard to each other, so each is as it would be
         with the others left as they were."""
-        for name, (groups, _) in self.measured.items():
-            for group in range(int(groups.max()) + 1):
+        for name, (groups, least) in self.measured.items():
+            for group in range(len(least)):
                 yield {name: torch.where((groups == group)[:, None], levels[name], state[name].float())}
 
 

@@ -23,7 +23,7 @@ import torch
 from safetensors.torch import load_file
 
 from golfzoo.engine.artifact import compress_tensors
-from golfzoo.engine.calibrate import calibrate
+from golfzoo.engine.calibrate import calibrate_by
 from golfzoo.engine.components import load_target, namespace
 from golfzoo.engine.damage import measure_by
 from golfzoo.engine.distributed import World
@@ -34,7 +34,7 @@ from golfzoo.record import load_record
 from golfzoo.zoo import discover
 
 NEEDS = {"hessian": 98304, "fisher": 163840}
-DAMAGE_TOKENS = 2048
+DAMAGE_TOKENS = 8192
 # What records tune by hand: how much finer than the matrices' are the steps of the embedding, and of the attention.
 HAND_TUNED = [
     {"tok_emb": 0.5},
@@ -85,7 +85,7 @@ class Bench:
         self.weights = load_file(folder / "weights.safetensors")
         load_weights(self.model, self.weights, str(folder))
         self.training = set_up_training(self.setup)
-        self.statistics = calibrate(self.model, NEEDS, self.training.batches, plan.train.seed, world)
+        self.statistics = calibrate_by(self.setup, self.training, NEEDS)
         self.measured: dict[str, torch.Tensor] = {}
         length = plan.train.seq_len
         count = text.num_targets // length * length

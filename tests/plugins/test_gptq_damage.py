@@ -171,13 +171,13 @@ def test_steps_stop_where_damage_outruns_its_estimate(trained):
         assert 0.97 <= balanced_steps(known, "a", estimated * cost**0.5)[0] <= 1.3
 
 
-def test_what_calibration_has_not_seen_counts_as_two_tokens(trained):
+def test_what_calibration_has_not_seen_counts_as_half_a_token(trained):
     quantizer, _ = trained.make("gptq_fisher", per="row")
     calibration = {"lookup/e": torch.tensor([0.4, 0.0, 0.1]), "fisher/w": torch.tensor([0.0, 6.0])}
     costs = quantizer.costs("e", torch.zeros(3, 4), calibration, torch.tensor(1.0))
-    assert torch.allclose(costs, calibration["lookup/e"] + 2 * 0.5 / 16384)
+    assert torch.allclose(costs, calibration["lookup/e"] + 0.5 * 0.5 / 16384)
     costs = quantizer.costs("w", torch.zeros(2, 4), calibration, torch.tensor(2.0))
-    assert costs[0].item() == pytest.approx(2 * 3 * 2 / 16384)
+    assert costs[0].item() == pytest.approx(0.5 * 3 * 2 / 16384)
     tensors, _ = quantizer.quantize({"e": torch.randn(3, 40)}, {"e": "embedding"}, calibration, 0.1)
     assert tensors["e.rows"].tolist()[1] > tensors["e.rows"].tolist()[2] > tensors["e.rows"].tolist()[0]
 
@@ -199,7 +199,8 @@ def test_what_is_measured_is_the_same_twice_and_told_for_everything_together(tra
 
 
 def test_a_group_that_no_text_has_shown_is_taken_to_cost_what_its_neighbours_do(trained):
-    """As if two more tokens had shown each of its rows: of an embedding that is looked up, of a layer's outputs."""
+    """As if half a token more had shown each of its rows, of a layer's outputs; of an embedding's that is looked up, at
+    the least what lookups are estimated to cost."""
     quantizer, _ = trained.make("gptq_fisher", per="row", groups=2)
     state = {"e": torch.randn(8, 40), "w": torch.randn(8, 40)}
     calibration = {"lookup/e": torch.arange(8.0), "fisher/w": torch.arange(8.0)}
@@ -209,5 +210,5 @@ def test_a_group_that_no_text_has_shown_is_taken_to_cost_what_its_neighbours_do(
 
     known = quantizer.measure_damage(state, {"e": "embedding", "w": "matrix"}, calibration, damage)
     assert known[GROUP + "e"].tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
-    for name, share in (("e", 4 * 2 / 16384), ("w", 4 * 2 / 16384 / 8)):
+    for name, share in (("e", 6 / 28 + 4 * 0.5 / 16384), ("w", 4 * 0.5 / 16384 / 8)):
         assert torch.allclose(known[CURVE + name][1, :, 1], torch.tensor(3.0 * share))
