@@ -31,7 +31,12 @@ def shorten_variables(module: ast.Module) -> None:
         return
     functions = list(_outermost(module))
     inside = {node for function in functions for each in function.body for node in ast.walk(each)}
-    outside = [node for node in ast.walk(module) if node not in inside or isinstance(node, ast.Global)]
+    methods = {each for node in ast.walk(module) if isinstance(node, ast.ClassDef) for each in node.body}
+    outside = [
+        node
+        for node in ast.walk(module)
+        if isinstance(node, ast.Global) or not (node in inside or node in methods or isinstance(node, ast.arg))
+    ]
     known = {*dir(builtins), *itertools.chain.from_iterable(map(_names_of, outside))} - {"_"}  # a session's last result
     for function in functions:
         _shorten(function, known)
