@@ -78,16 +78,18 @@ class Fisher(Coded):
         damage: Callable[[Iterable[Mapping[str, Tensor]]], Tensor],
     ) -> State:
         """For every coded matrix the group of its rows, (rows,), and what each group costs, quantized alone, at steps
-        from fine to coarse: curves.py. And what everything costs together at knobs from small to large, "damage":
-        (knobs, 2). All of it rounded to nearest, where a trellis would do a little better."""
+        from fine to coarse: curves.py; more by as much as the whole matrix costs more than all its groups. And what
+        everything costs together at knobs from small to large, "damage": (knobs, 2). All of it rounded to nearest,
+        where a trellis would do a little better."""
         self.drafting = True
         knots: dict[str, list[Tensor]] = {}
         for ratio in RATIOS:
             codes, levels = self._quantized_at(ratio, state, roles, calibration)
             costs = damage(self._one_by_one(state, levels)).float()
             for name, (groups, least) in self.measured.items():
-                own, costs = costs[: len(least)], costs[len(least) :]
+                whole, own, costs = costs[0], costs[1 : len(least) + 1], costs[len(least) + 1 :]
                 own = own.maximum(least * own.sum())
+                own *= (whole / own.sum().clamp_min(1e-30)).clamp_min(1)
                 knot = knot_of(state[name].float(), codes[name], groups, own, ratio)
                 knots.setdefault(name, []).append(knot)
         found = {CURVE + name: torch.stack(each, 1) for name, each in knots.items()}
@@ -114,9 +116,10 @@ class Fisher(Coded):
         return tensors, decode(tensors, {})
 
     def _one_by_one(self, state: State, levels: State) -> Iterator[State]:
-        """Every group's rows quantized alone. Rows are rounded without regard to each other, so each is as it would be
-        with the others left as they were."""
+        """Of every matrix all rows, then each group's alone, which may be worth nothing while others are there. Rows are
+        rounded without regard to each other, so each is as it would be with the others left as they were."""
         for name, (groups, least) in self.measured.items():
+            yield {name: levels[name]}
             for group in range(len(least)):
                 yield {name: torch.where((groups == group)[:, None], levels[name], state[name].float())}
 

@@ -206,9 +206,38 @@ def test_a_group_that_no_text_has_shown_is_taken_to_cost_what_its_neighbours_do(
     calibration = {"lookup/e": torch.arange(8.0), "fisher/w": torch.arange(8.0)}
 
     def damage(changes):
-        return torch.tensor([0.0 if number % 2 else 3.0 for number, _ in enumerate(changes)])
+        return torch.tensor([(1.0, 3.0, 0.0)[number % 3] for number, _ in enumerate(changes)])
 
     known = quantizer.measure_damage(state, {"e": "embedding", "w": "matrix"}, calibration, damage)
     assert known[GROUP + "e"].tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
     for name, share in (("e", 6 / 28 + 4 * 0.5 / 16384), ("w", 4 * 0.5 / 16384 / 8)):
         assert torch.allclose(known[CURVE + name][1, :, 1], torch.tensor(3.0 * share))
+
+
+def test_groups_that_can_stand_in_for_each_other_cost_what_they_do_together(trained):
+    """Two groups, each of which costs next to nothing as long as the other is there."""
+    quantizer, _ = trained.make("gptq_fisher", per="row", groups=2)
+    state = {"w": torch.randn(8, 40), "v": torch.randn(8, 40)}
+    calibration = {"fisher/w": torch.arange(8.0), "fisher/v": torch.arange(8.0)}
+    asked = []
+
+    def damage(changes):
+        found = []
+        for change in changes:
+            if len(change) > 1:  # everything together
+                found.append(1.0)
+                continue
+            ((name, tensor),) = change.items()
+            rows = (tensor != state[name]).any(1)
+            asked.append((name, rows.tolist()))
+            found.append(
+                {"w": 0.5 if rows.all() else 0.1 if rows[0] else 0.02, "v": 0.01 + 0.01 * rows[0].item()}[name]
+            )
+        return torch.tensor(found, dtype=torch.float64)
+
+    known = quantizer.measure_damage(state, {"w": "matrix", "v": "matrix"}, calibration, damage)
+    curve = known[CURVE + "w"][:, :, 1]
+    assert torch.allclose(curve.sum(0), torch.tensor(0.5))
+    assert torch.allclose(curve[1] / curve[0], torch.tensor(0.1 / 0.02))
+    assert torch.allclose(known[CURVE + "v"][:, :, 1].sum(0), torch.tensor(0.03))  # the whole costs less: as they are
+    assert len(asked) == 4 * 2 * 3
