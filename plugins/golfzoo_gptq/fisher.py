@@ -116,8 +116,9 @@ class Fisher(Coded):
         return tensors, decode(tensors, {})
 
     def _one_by_one(self, state: State, levels: State) -> Iterator[State]:
-        """Of every matrix all rows, then each group's alone, which may be worth nothing while others are there. Rows are
-        rounded without regard to each other, so each is as it would be with the others left as they were."""
+        """Of every matrix all rows, then each group's alone, which may be worth nothing while the others are there. A
+        row is rounded without regard to others, so each is as it would be with the others left as they were.
+        """
         for name, (groups, least) in self.measured.items():
             yield {name: levels[name]}
             for group in range(len(least)):
