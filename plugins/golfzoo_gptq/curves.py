@@ -12,8 +12,9 @@ from golfzoo_storage import State
 
 GROUP, CURVE = "group/", "curve/"
 
-# Steps that are measured, in root mean squares of a group's weights. At the largest everything is rounded to zero.
-RATIOS = (0.25, 1.0, 3.0, 24.0)
+# Steps that are measured, in root mean squares of a group's weights. At the largest next to everything is rounded to
+# zero; were it larger still, what lies between it and the one before would be known less well.
+RATIOS = (0.25, 1.0, 3.0, 8.0)
 
 # Steps are looked for in sixteenths of an octave, down to so many octaves below the finest that was measured; there
 # damage goes with the step's square.
