@@ -194,6 +194,127 @@ r = asyncio.run(f()), h(), z, t, u
     "a continued line": "r = 1 + \\\n    2\nif r: \\\n    r = 4; r += 1\n",
     "tabs": "def f():\n\tif 1:\n\t\treturn '\t'\nr = f()\n",
     "no line end": "r = 1  # comment",
+    "a global that another function declares": """
+def start():
+    global counter
+    counter = 5
+def read():
+    return [counter for counter in (1, 2)], counter
+start()
+r = read()
+""",
+    "a comprehension over a global's name": "item = 7\ndef f():\n    return [item for item in 'ab'], item\nr = f()\n",
+    "a default of the same name": """
+width = 3
+def f(a, width=width, *, b=width):
+    height = width + a
+    def g(c=height, height=2):
+        return c, height
+    return g(), g(height=height, c=1), b
+r = f(1), f(a=2, width=5, b=6)
+""",
+    "short names that are taken": """
+a, b = 1, 2
+def f(c, d=4):
+    first, e = a + c, b + d
+    return {x: e for x in (first, a)}, (lambda second, a=first: (second, a))(second=e), [g for g in range(e)]
+r = f(c=3)
+""",
+    "walrus, cells, handlers": """
+def f(values):
+    total, seen = 0, []
+    def add(value):
+        nonlocal total
+        total += value
+    def read():
+        return total, seen
+    try:
+        for value in values:
+            add(value)
+            any((last := value) > 1 for value in values)
+        raise KeyError(last)
+    except KeyError as error:
+        seen.append(repr(error))
+    return read()
+def g(values):
+    pairs = [(last := value, other) for value in values for other in values]
+    try:
+        raise KeyError(last)
+    except KeyError as error:
+        text = f"{error=} {last=}"
+    try:
+        error
+    except UnboundLocalError:
+        return text, pairs, last
+r = f([1, 2]), g([3, 4])
+""",
+    "a class and a match in a function": """
+def f(shape):
+    size, kind = 3, "none"
+    class Inner:
+        size = size_of = 4
+        def get(self): return self.size, shape
+    match shape:
+        case {"kind": kind, **rest}:
+            found = kind, rest
+        case [first, *others]:
+            found = first, others
+    return Inner().get(), found, size, kind
+r = f({"kind": "x", "y": 1}), f([1, 2])
+""",
+    "names of a class's own": """
+class A:
+    size = 1
+    def f(self, other=size):
+        __hidden = other
+        size = __hidden + self.size
+        return size, self.__g()
+    def __g(self):
+        __x = [self for self in (1, 2)]
+        return __x, __class__.__name__
+r = A().f(), A().f(other=3)
+""",
+    "names read by name": """
+def f():
+    width = 3
+    return vars(), dir(), "{width}".format(**locals())
+def g(height):
+    depth = 2
+    return eval("depth + height")
+r = f(), g(1)
+""",
+    "delayed and generated": """
+def f(count):
+    handlers = []
+    for number in range(count):
+        handlers.append(lambda number=number, *more, **others: (number, count, more, others))
+    del number
+    def gen():
+        for step in range(count):
+            got = yield step
+            handlers.append(got)
+    running = gen()
+    first = next(running), running.send(5)
+    return first, [each(1, 2, x=3) for each in handlers[:2]], handlers[2:], [each() for each in handlers[:2]]
+r = f(2)
+""",
+    "types that are used after all": """
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+from dataclasses import dataclass, fields
+import typing
+def f(x: Mapping[str, Any], y: Sequence) -> Any:
+    return isinstance(x, Mapping), cast("Sequence", y)
+@dataclass
+class D:
+    x: Any = None
+r = f({}, [1]), [field.type for field in fields(D)], typing.Any is D.__annotations__["x"]
+""",
+    "more variables than letters": "def f():\n"
+    + "".join(f"    variable{number} = {number}\n" for number in range(800))
+    + "    return "
+    + ", ".join(f"variable{number}" for number in range(800))
+    + "\nr = f()\n",
     "too deep": "r = " + "+".join(["1"] * 900) + "\n",
     "nothing": "r = None\n",
 }
