@@ -3,6 +3,7 @@
 A function at the top of a module or of a class, with all that is nested in it, is renamed as one: every name that is
 assigned to somewhere in it, and means nothing outside of it, gets one new name everywhere. That changes no scope,
 whichever of the nested functions and comprehensions a variable is of. Parameters keep theirs: callers may use them.
+Who reads the variables of its caller, by `sys._getframe` in another module, finds other names.
 """
 
 import ast
@@ -15,7 +16,8 @@ from collections.abc import Iterator
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 READ_VARIABLES = {"locals", "globals", "eval", "exec", "compile", "_getframe", "currentframe", "getclosurevars"}
-READ_VARIABLES |= {"f_locals", "co_names", "co_varnames", "co_freevars", "co_cellvars"}
+READ_VARIABLES |= {"f_locals", "co_names", "co_varnames", "co_freevars", "co_cellvars", "getgeneratorlocals"}
+READ_VARIABLES |= {"__closure__", "cell_contents"}  # which are in the order of their names
 """Names by which a module reads variables by their names, or what may have made some. One that has any keeps them all;
 `eval` and `compile` of an object, as in `model.eval()`, are others."""
 
@@ -48,6 +50,8 @@ def _reads_variables(module: ast.Module) -> bool:
             read = {alias.name for alias in node.names} & (READ_VARIABLES | {"*"})
         elif isinstance(node, ast.Attribute):
             read = {node.attr} & READ_VARIABLES - _METHODS
+        elif isinstance(node, ast.Constant):
+            read = {node.value} & READ_VARIABLES - _METHODS if isinstance(node.value, str) else set()
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
             read = {node.func.id} & (READ_VARIABLES | _READ_HERE)
         else:
@@ -90,7 +94,7 @@ def _shorten(function: _Function, known: set[str]) -> None:
             stored |= set(_names_of(node)) if not isinstance(getattr(node, "ctx", None), ast.Load) else set()
         else:
             others |= set(_names_of(node))
-    named = {name for name in stored - others if not name.startswith("__")}
+    named = {name for name in stored - others if not name.startswith("_")}
     others |= {name for node in variables for name in _names_of(node)} - named
     free = (name for name in _short_names() if name not in others)
     renamed: dict[str, str] = {}

@@ -8,6 +8,7 @@ import ast
 import functools
 import io
 import itertools
+import re
 import sys
 import token
 import tokenize
@@ -17,7 +18,7 @@ from golfzoo.engine.loader import read_text
 from golfzoo.shipping.renaming import shorten_variables
 
 READ_SOURCE = {"getsource", "getsourcelines", "getcomments", "getblock", "findsource", "get_source", "linecache"}
-READ_DOCSTRINGS = {"__doc__", "getdoc", "doctest", "pydoc", "co_consts"}
+READ_DOCSTRINGS = {"__doc__", "getdoc", "doctest", "pydoc", "co_consts", "cmd", "unittest"}
 READ_ANNOTATIONS = {
     *("__annotations__", "get_annotations", "get_type_hints", "getfullargspec", "signature", "Signature"),
     *("singledispatch", "singledispatchmethod", "jit", "custom_op", "triton_op", "infer_schema", "validate_call"),
@@ -39,8 +40,9 @@ def strip(source: str) -> str:
     """A module without comments, docstrings, what only a type checker reads, and the annotations of its functions,
     whose variables have short names.
 
-    Annotations in the body of a class stay, because dataclasses and named tuples are made of them. Raises SyntaxError
-    where the source is none.
+    Annotations in the body of a class stay, because dataclasses and named tuples are made of them. What other modules
+    are to import from this one, beside what it defines, stays where it is imported `as` itself or listed in `__all__`,
+    as type checkers have it. Raises SyntaxError where the source is none.
     """
     try:
         tree = ast.parse(source)
@@ -106,12 +108,12 @@ class _Stripper(ast.NodeTransformer):
         self._visit_scope(node)
         if self.runs_text:
             return node
-        if not any(getattr(each, "annotation", None) or getattr(each, "returns", None) for each in ast.walk(node)):
-            _drop_imports(node, "__future__", {"annotations"})
-        unused = before - _mentioned(node)
-        for source in {line.module for line in node.body if isinstance(line, ast.ImportFrom) and not line.level}:
-            if source and _only_defines(source):
-                _drop_imports(node, source, unused)
+        after = _mentioned(node)
+        annotated = any(getattr(each, "annotation", None) or getattr(each, "returns", None) for each in ast.walk(node))
+        _drop_imports(node, "__future__", {"annotations"} if not annotated and "annotations" not in after else set())
+        for line in list(node.body):
+            if isinstance(line, ast.ImportFrom) and not line.level and _only_defines(line.module or "", node):
+                _drop_imports(node, line.module or "", before - after)
         return node
 
     def _visit_scope(self, node: Any) -> ast.AST:
@@ -172,15 +174,24 @@ def _drop_annotations(node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
 
 
 def _mentioned(module: ast.Module) -> set[str]:
-    """Names of variables, and strings that may be such, as they are in `__all__`."""
-    names = {getattr(node, "id", getattr(node, "value", "")) for node in ast.walk(module)}
-    return {name for name in names if isinstance(name, str)}
+    """Names of variables and attributes, and words in text, which may be such."""
+    names = set()
+    for node in ast.walk(module):
+        if isinstance(node, ast.Name | ast.Attribute):
+            names.add(node.id if isinstance(node, ast.Name) else node.attr)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names |= set(re.findall(r"\w+", node.value))
+    return names
 
 
-def _only_defines(module: str) -> bool:
-    """Whether nobody would miss that a module was imported, if nothing of it is used."""
-    root = module.partition(".")[0]
-    return root in sys.stdlib_module_names or module == "torch" or module.startswith("golfzoo.engine.")
+def _only_defines(source: str, module: ast.Module) -> bool:
+    """Whether nobody would miss that a source was imported, if nothing of it is used. Who imports `a` and a name from
+    `a.b` may say `a.b` too."""
+    imports = (alias.name for node in ast.walk(module) if isinstance(node, ast.Import) for alias in node.names)
+    root, *inner = source.split(".")
+    if source == "__future__" or (inner and root in {name.split(".")[0] for name in imports}):
+        return False
+    return root in sys.stdlib_module_names or source == "torch" or source.startswith("golfzoo.engine.")
 
 
 def _drop_imports(module: ast.Module, source: str, names: set[str]) -> None:
