@@ -437,6 +437,8 @@ def same(one, other, renamed=None):
     pairs = {*zip(variables, other_variables, strict=True)}
     if arguments[0] != arguments[1] or any(renamed.setdefault(name, to) != to for name, to in pairs):
         return False
+    if len({*renamed.values()}) < len(renamed):  # two variables became one
+        return False
     parts = ("co_names", "co_name", "co_flags", "co_argcount")
     return all(getattr(one, part) == getattr(other, part) for part in parts) and (
         len(one.co_consts) == len(other.co_consts)

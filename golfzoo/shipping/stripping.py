@@ -111,9 +111,8 @@ class _Stripper(ast.NodeTransformer):
         after = _mentioned(node)
         annotated = any(getattr(each, "annotation", None) or getattr(each, "returns", None) for each in ast.walk(node))
         _drop_imports(node, "__future__", {"annotations"} if not annotated and "annotations" not in after else set())
-        for line in list(node.body):
-            if isinstance(line, ast.ImportFrom) and not line.level and _only_defines(line.module or "", node):
-                _drop_imports(node, line.module or "", before - after)
+        for source in _only_defining(node):
+            _drop_imports(node, source, before - after)
         return node
 
     def _visit_scope(self, node: Any) -> ast.AST:
@@ -184,14 +183,22 @@ def _mentioned(module: ast.Module) -> set[str]:
     return names
 
 
-def _only_defines(source: str, module: ast.Module) -> bool:
-    """Whether nobody would miss that a source was imported, if nothing of it is used. Who imports `a` and a name from
-    `a.b` may say `a.b` too."""
+def _only_defining(module: ast.Module) -> set[str]:
+    """Of the sources that a module imports names from, those whose import nobody would miss if none were used. Who
+    imports `a` and a name from `a.b` may say `a.b` too."""
     imports = (alias.name for node in ast.walk(module) if isinstance(node, ast.Import) for alias in node.names)
-    root, *inner = source.split(".")
-    if source == "__future__" or (inner and root in {name.split(".")[0] for name in imports}):
-        return False
-    return root in sys.stdlib_module_names or source == "torch" or source.startswith("golfzoo.engine.")
+    whole = {name.partition(".")[0] for name in imports}
+    sources = {line.module or "" for line in module.body if isinstance(line, ast.ImportFrom) and not line.level}
+    return {
+        source
+        for source in sources - {"__future__"}
+        if not ("." in source and source.partition(".")[0] in whole)
+        and (
+            source.partition(".")[0] in sys.stdlib_module_names
+            or source == "torch"
+            or source.startswith("golfzoo.engine.")
+        )
+    }
 
 
 def _drop_imports(module: ast.Module, source: str, names: set[str]) -> None:
