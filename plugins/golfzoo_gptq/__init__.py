@@ -53,7 +53,7 @@ def golfzoo_quantizers():
     small = {"keep_numel": 4096, "hessian_tokens": 32768}
     with_fisher = {**small, "fisher_tokens": 32768, "damage_tokens": 2048}
     described: list[tuple[str, type[Config], str, dict[str, int], str]] = [
-        ("gptq", GPTQConfig, "quantizer:GPTQ", small, "Hessian-based rounding, steps by clipping: the records' method"),
+        ("gptq", GPTQConfig, "clipped:GPTQ", small, "Hessian-based rounding, steps by clipping: the records' method"),
         ("gptq_fisher", FisherConfig, "fisher:Fisher", with_fisher, "Hessian-based rounding, steps by measured damage"),
         ("gptq_trellis", TrellisConfig, "trellised:Trellis", with_fisher, "gptq_fisher, trellis-coded"),
     ]

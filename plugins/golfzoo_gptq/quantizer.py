@@ -1,8 +1,8 @@
-"""Matrices, embeddings and heads as integer codes with step sizes, rounded by GPTQ; and steps by clipping."""
+"""Matrices, embeddings and heads as integer codes with step sizes, rounded by GPTQ."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,9 +10,6 @@ from torch import Tensor
 from golfzoo_gptq.decoder import OCTAVE, ROWS, STEP, decode, row_steps
 from golfzoo_gptq.rounding import Round, factorize, round_with_feedback, to_nearest
 from golfzoo_storage import State, is_large, kept_type, laid_out
-
-if TYPE_CHECKING:
-    from golfzoo_gptq import GPTQConfig
 
 # No code may be larger: it is stored as int16, and what rounding makes up for elsewhere needs some room.
 _LARGEST = 30_000
@@ -112,22 +109,6 @@ class Coded:
     def is_coded(self, tensor: Tensor, role: str | None) -> bool:
         large = tensor.ndim == 2 and is_large(tensor, self.config.keep_numel)
         return large and role in ("matrix", "embedding", "head")
-
-
-class GPTQ(Coded):
-    config: GPTQConfig
-
-    def steps(self, name: str, weight: Tensor, role: str, calibration: State, pivot: Tensor, knob: float) -> Tensor:
-        config = self.config
-        sigmas, levels = (
-            (config.clip_sigmas, config.levels)
-            if role == "matrix"
-            else (config.embedding_clip_sigmas, config.embedding_levels)
-        )
-        clip = weight.abs().amax(1) if config.clip == "absmax" else sigmas * weight.std(1, correction=0)
-        for part, factor in vars(config.multipliers).items():
-            clip = clip * factor if part in name else clip
-        return knob * clip / levels
 
 
 def to_exponents(steps: Tensor) -> tuple[Tensor, Tensor]:
