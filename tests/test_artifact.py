@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from golfzoo.engine.artifact import decode_model, encode_model
+from golfzoo.engine.bytewise import Bytewise
 from golfzoo.engine.components import namespace
 from golfzoo.engine.errors import ArtifactError, RunError
 from golfzoo.engine.files import write_whole
@@ -24,7 +25,9 @@ from golfzoo_zlib.compressor import Zlib
 OPTIONS = namespace(Int8Config(keep_numel=64).model_dump())
 NAMES = {"quantizer": "int8", "compressor": "zlib"}
 COMPONENTS = SimpleNamespace(
-    quantizer=IntPerRow(OPTIONS), compressor=Zlib(SimpleNamespace(level=9, strategy="default")), names=NAMES
+    quantizer=IntPerRow(OPTIONS),
+    compressor=Bytewise(Zlib(SimpleNamespace(level=9, strategy="default")), ""),
+    names=NAMES,
 )
 
 

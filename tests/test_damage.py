@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from golfzoo.engine.damage import Damage, outlook, read_text
+from golfzoo.engine.damage import Damage, read_text
 from golfzoo.engine.distributed import World
 from golfzoo.engine.errors import RunError
+from golfzoo.engine.fit import FINER
+from golfzoo.running.outlook import explained, outlook
 from golfzoo.running.rehearse import rehearse_damage
 from golfzoo_gptq.fisher import Later
 
@@ -100,18 +102,24 @@ def test_the_text_is_the_same_for_any_number_of_processes():
 @pytest.mark.parametrize("knob", [0.01, 0.5, 3.0, 40.0])
 def test_what_a_tenth_of_the_bytes_costs(knob):
     """Where damage goes with the knob's square and bytes with its logarithm, it is known."""
-    measured = torch.tensor([[0.1, 1e-4], [1.0, 1e-2], [10.0, 1.0]])
-    sizes = {}
+    measured = [[0.1, 1e-4], [1.0, 1e-2], [10.0, 1.0]]
+    size, finer = (round(1_000_000 - 100_000 * np.log2(at)) for at in (knob, knob / FINER))
+    rows = list(outlook(measured, knob, size, finer))
+    assert [size for size, _ in rows] == [round(share * size) for share in (0.8, 0.9, 1.0, 1.1, 1.2)]
+    for other, nats in rows:
+        assert nats == pytest.approx(1e-2 * 4 ** ((1_000_000 - other) / 100_000), rel=1e-3)
 
-    def size_at(at):
-        sizes[at] = round(1_000_000 - 100_000 * np.log2(at))
-        return sizes[at]
 
-    rows = list(outlook(measured, knob, size_at, 2.5))
-    assert [size for size, _, _ in rows] == [round(share * sizes[knob]) for share in (0.8, 0.9, 1.0, 1.1, 1.2)]
-    for size, nats, bits in rows:
-        assert nats == pytest.approx(1e-2 * 4 ** ((1_000_000 - size) / 100_000), rel=1e-3)
-        assert bits == pytest.approx(nats / np.log(2) / 2.5)
+def test_what_a_fit_costs_is_told_behind_it():
+    told = []
+    event = {"event": "fitted", "knob": 1.0, "sizes": [1000, 1025], "damage": [[0.5, 1e-3], [2.0, 16e-3]]}
+    tell = explained(told.append)
+    tell({"event": "note", "text": "something else"})
+    tell(event | {"bytes_per_token": 2.5})
+    assert [line["event"] for line in told] == ["note", "fitted", *["note"] * 6]
+    size, nats, bits = told[5]["outlook"]
+    assert (size, nats, bits) == (1000, pytest.approx(4e-3), pytest.approx(4e-3 / np.log(2) / 2.5))
+    assert told[5]["text"] == f"fit:        1,000 bytes: 0.004 nats a token, {bits:.3g} bits per byte"
 
 
 def test_a_quantizer_that_needs_damage_must_ask_for_it():
@@ -121,5 +129,5 @@ def test_a_quantizer_that_needs_damage_must_ask_for_it():
 
 
 def test_of_sizes_that_no_knob_gives_nothing_is_said():
-    measured = torch.tensor([[0.1, 1e-4], [1.0, 1e-2]])
-    assert [size for size, _, _ in outlook(measured, 1e-6, lambda knob: 1_000_000, 2.5)] == [1_000_000]
+    measured = [[0.1, 1e-4], [1.0, 1e-2]]
+    assert [size for size, _ in outlook(measured, 1e-6, 1_000_000, 1_000_000)] == [1_000_000]

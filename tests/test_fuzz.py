@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from golfzoo.corpus.check import check_dataset
 from golfzoo.engine.artifact import decode_model, encode_model
+from golfzoo.engine.bytewise import Bytewise
 from golfzoo.engine.components import namespace
 from golfzoo.engine.errors import ArtifactError, RunError
 from golfzoo.engine.model import on_meta
@@ -37,11 +38,11 @@ ALLOWANCE_MIB = 300
 
 RECORDS = Path(__file__).parent.parent / "records"
 COMPRESSORS = {
-    "zlib": Zlib(SimpleNamespace(level=9, strategy="default")),
-    "lzma": Lzma(SimpleNamespace(preset=2, extreme=False)),
-    "zstd": Zstd(SimpleNamespace(level=10)),
-    "brotli": Brotli(SimpleNamespace(quality=5, byte_shuffle=False)),
-    "brotli, shuffled": Brotli(SimpleNamespace(quality=5, byte_shuffle=True)),
+    "zlib": Bytewise(Zlib(SimpleNamespace(level=9, strategy="default")), "zlib"),
+    "lzma": Bytewise(Lzma(SimpleNamespace(preset=2, extreme=False)), "lzma"),
+    "zstd": Bytewise(Zstd(SimpleNamespace(level=10)), "zstd"),
+    "brotli": Bytewise(Brotli(SimpleNamespace(quality=5, byte_shuffle=False)), "brotli"),
+    "brotli, shuffled": Bytewise(Brotli(SimpleNamespace(quality=5, byte_shuffle=True)), "brotli"),
     "rans": Rans(SimpleNamespace(lanes=1024)),
     "rans of a trellis": Rans(SimpleNamespace(lanes=1024)),
 }
@@ -127,7 +128,7 @@ def test_bombs(artifacts, name):
     """A payload that would unpack to 64 MiB, or say that it does, is refused before it has."""
     template, roles, made = artifacts
     header = made[name][9 : 11 + struct.unpack_from("<H", made[name], 9)[0]]
-    body = header + COMPRESSORS[name].compress(bytes(2**26))
+    body = header + COMPRESSORS[name].compressor.compress(bytes(2**26))
     data = made[name][:5] + struct.pack("<I", zlib.crc32(body)) + body
     with pytest.raises(ArtifactError, match="x.golf: damaged"):
         decode_model(data, components(name), Model(None, roles, template), "x.golf")

@@ -7,7 +7,8 @@ import warnings
 import pytest
 
 from golfzoo.engine.loader import read_text
-from golfzoo.shipping.stripping import squeeze, strip
+from golfzoo.shipping.squeezing import squeeze
+from golfzoo.shipping.stripping import strip
 
 UNCHANGED = {
     "class attribute that is a short name": """

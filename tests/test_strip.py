@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from golfzoo.engine.loader import read_text
-from golfzoo.shipping.stripping import READ_SOURCE, names_in, squeeze, strip
+from golfzoo.shipping.squeezing import squeeze
+from golfzoo.shipping.stripping import READ_SOURCE, names_in, strip
 
 STRIDE = 9
 """Every ninth module of the standard library and its tests: about 200 of 1,780, in 10 s. All of them have passed."""

@@ -2,8 +2,8 @@
 
     "GOLF"  version u8  crc32 u32 of all that follows  header length u16  header (JSON)  payload
 
-The header names the quantizer and the compressor and holds the quantizer's metadata. The payload is the compressed
-bytes of the quantizer's tensors, one after the other. Their names, types and shapes are what the quantizer lays out for
+The header names the quantizer and the compressor and holds the quantizer's metadata. The payload is what the compressor
+makes of the quantizer's tensors. Their names, types and shapes are what the quantizer lays out for
 the record's architecture, so the length of everything is known before anything is decoded.
 """
 
@@ -44,7 +44,7 @@ def encode_model(tensors: Tensors, metadata: dict[str, Any], components: Compone
     header = json.dumps(_names(components) | {"metadata": metadata}, sort_keys=True, separators=(",", ":")).encode()
     if len(header) > 0xFFFF:
         raise RunError(f"quantizer metadata takes {len(header)} bytes of JSON; tensors are the place for data")
-    body = struct.pack("<H", len(header)) + header + compress_tensors(tensors, metadata, components.compressor)
+    body = struct.pack("<H", len(header)) + header + components.compressor.encode(tensors, metadata)
     return struct.pack("<4sBI", MAGIC, VERSION, zlib.crc32(body)) + body
 
 
@@ -81,38 +81,19 @@ def read_tensors(data: bytes, components: Components, layout: Tensors) -> tuple[
     if header != (names := _names(components)):
         raise ArtifactError(f"made with {header}, and the record has {names}")
     try:
-        return _decompress_tensors(data[payload_at:], metadata, layout, components.compressor), metadata
+        tensors = components.compressor.decode(data[payload_at:], layout, metadata)
     except ArtifactError:
         raise
     except Exception as error:  # a compressor says in its own way that the data is damaged
         raise ArtifactError(f"damaged: {components.names['compressor']} cannot decompress it: {error}") from None
+    if _layout_of(tensors) != _layout_of(layout):
+        raise ArtifactError("damaged: its tensors are not those of the record's model")
+    return tensors, metadata
 
 
 def _names(components: Components) -> dict[str, str]:
     """What the header says of how it was made."""
     return {kind: components.names[kind] for kind in ("quantizer", "compressor")}
-
-
-def compress_tensors(tensors: Tensors, metadata: dict[str, Any], compressor: Any) -> bytes:
-    """By a coder, which knows integer codes, or by a compressor of bytes."""
-    return compressor.encode(tensors, metadata) if is_coder(compressor) else compressor.compress(to_bytes(tensors))
-
-
-def is_coder(compressor: Any) -> bool:
-    return hasattr(compressor, "encode")
-
-
-def _decompress_tensors(payload: bytes, metadata: dict[str, Any], layout: Tensors, compressor: Any) -> Tensors:
-    if is_coder(compressor):
-        tensors = compressor.decode(payload, layout, metadata)
-        if _layout_of(tensors) != _layout_of(layout):
-            raise ArtifactError("damaged: its tensors are not those of the record's model")
-        return tensors
-    num_bytes = sum(tensor.nbytes for tensor in layout.values())
-    raw = compressor.decompress(payload, num_bytes)
-    if len(raw) != num_bytes:
-        raise ArtifactError(f"holds {len(raw)} bytes of tensors, and the record's model needs {num_bytes}")
-    return _from_bytes(raw, layout)
 
 
 def check_layout(tensors: Tensors, layout: Tensors) -> None:
@@ -125,23 +106,3 @@ def check_layout(tensors: Tensors, layout: Tensors) -> None:
 
 def _layout_of(tensors: Tensors) -> list[tuple[str, torch.dtype, tuple[int, ...]]]:
     return [(name, tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()]
-
-
-def to_bytes(tensors: Tensors) -> bytes:
-    return b"".join(tensors[name].contiguous().view(-1).view(torch.uint8).numpy().tobytes() for name in _order(tensors))
-
-
-def _from_bytes(raw: bytes, layout: Tensors) -> Tensors:
-    everything = torch.from_numpy(np.frombuffer(raw, dtype=np.uint8).copy())
-    tensors, offset = {}, 0
-    for name in _order(layout):
-        like = torch.empty_like(layout[name], device="cpu")
-        like.view(-1).view(torch.uint8).copy_(everything[offset : offset + like.nbytes])
-        tensors[name] = like
-        offset += like.nbytes
-    return {name: tensors[name] for name in layout}
-
-
-def _order(tensors: Tensors) -> list[str]:
-    """Tensors of one type together: compressors do better on bytes that are alike."""
-    return sorted(tensors, key=lambda name: str(tensors[name].dtype))

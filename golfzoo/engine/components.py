@@ -28,7 +28,7 @@ def bind(tables: Mapping[str, Any], targets: Mapping[str, Callable[..., Any]]) -
         names[slot] = table["use"]
         label, options = f"[{slot}] {table['use']}", namespace(options_of(table))
         made = _later(label, target, options) if kind.late else target(options)
-        if kind.through:
+        if kind.through and not hasattr(made, kind.unless):
             made = load_target(kind.through)(made, label)
         if kind.named:
             bound[kind.table][slot.partition(".")[2]] = made

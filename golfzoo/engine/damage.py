@@ -9,8 +9,7 @@ changes asked about, each process measures its share.
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -102,26 +101,3 @@ class Damage:
         of what is to be measured."""
         with float32_exact():
             return self.module(ids).float().log_softmax(-1)
-
-
-def outlook(
-    measured: Tensor, knob: float, size_at: Callable[[float], int], bytes_per_token: float
-) -> Iterator[tuple[int, float, float]]:
-    """What a tenth or two of the bytes fewer or more would cost. Of five sizes, in the middle that at `knob`, and as
-    far as there are knobs for them: bytes, and what damage is to be expected, in nats per token and in bits per byte.
-
-    `measured` is (points, 2), as a quantizer gives it; between its knobs damage is read off on straight lines through
-    logarithms, beyond them it goes with the knob's square.
-    """
-    octaves, nats = measured.double().clamp_min(1e-12).log2().unbind(1)
-    size, finer = size_at(knob), size_at(knob / 2**0.25)
-    slope = 4 * max(finer - size, 1)  # bytes an octave
-    for share in (0.8, 0.9, 1.0, 1.1, 1.2):
-        x = math.log2(knob) + (1 - share) * size / slope
-        if abs(x - math.log2(knob)) > 8:  # so many bytes there are at no knob
-            continue
-        after = min(max(int((octaves < x).sum()), 1), len(octaves) - 1)
-        (x0, x1), (y0, y1) = octaves[after - 1 : after + 1].tolist(), nats[after - 1 : after + 1].tolist()
-        within = min(max(x, x0), x1)
-        y = y0 + (y1 - y0) * (within - x0) / (x1 - x0) + 2 * (x - within)
-        yield round(share * size), 2**y, 2**y / math.log(2) / bytes_per_token

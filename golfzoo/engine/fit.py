@@ -7,9 +7,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from golfzoo.engine.artifact import encode_model, is_coder, to_bytes
+from golfzoo.engine.artifact import encode_model
 from golfzoo.engine.clock import Clock
-from golfzoo.engine.components import load_target
 from golfzoo.engine.describe import Emit
 from golfzoo.engine.errors import RunError
 from golfzoo.engine.quantize import quantize_at, quantized
@@ -22,10 +21,10 @@ if TYPE_CHECKING:
 WINDOW = 512
 """How far below the room an artifact may stay, in bytes."""
 
-# Of more bytes than this a sample is compressed: one block of every so many.
-_LARGE = 2**22
-_BLOCK = 2**15
-_EVERY = 16
+FINER = 2**0.25
+"""How much finer than the knob that fits is one whose size is told with it."""
+
+_LARGE = 2**22  # bytes of tensors that take long to compress
 
 _ATTEMPTS = 40
 _REACH = 24.0  # octaves on either side of where the knob starts
@@ -56,12 +55,10 @@ def _fitted(
     emit({"event": "note", "text": f"fit: {first.estimates} sizes estimated, {sizes} measured, in {seconds:.1f} s"})
     fitted = attempts.at(knob)
     if "damage" in calibration:
-        outlook, scored = load_target("golfzoo.engine.damage:outlook"), setup.validation
-        emit({"event": "note", "text": "fit: what quantization costs, expected by what was measured of it:"})
-        bytes_per_token = float(scored.target_bytes.sum()) / scored.num_targets
-        for size, nats, bits in outlook(calibration["damage"], knob, first.estimate_at, bytes_per_token):
-            text = f"fit: {size:>12,} bytes: {nats:.3g} nats a token, {bits:.3g} bits per byte"
-            emit({"event": "note", "text": text, "outlook": [size, nats, bits]})
+        near = [first.estimate_at(at) for at in (knob, knob / FINER)]
+        per_token = float(setup.validation.target_bytes.mean())
+        damage = calibration["damage"].tolist()
+        emit({"event": "fitted", "knob": knob, "sizes": near, "damage": damage, "bytes_per_token": per_token})
     return fitted
 
 
@@ -73,7 +70,6 @@ class Attempts:
         self.weights, self.calibration = weights, calibration
         self.latest: tuple[float | None, Any] | None = None
         self.sizes = self.estimates = 0
-        self.correction = 1.0  # of a sample's rate, to what the whole came to at the first knob
 
     def at(self, knob: float | None) -> tuple[Tensors, dict[str, Any]]:
         if self.latest is None or self.latest[0] != knob:
@@ -90,21 +86,9 @@ class Attempts:
         return sum(tensor.nbytes for tensor in self.at(knob)[0].values()) > _LARGE
 
     def estimate_at(self, knob: float) -> int:
-        """About as many bytes: a coder's own estimate, or from a sample of what is compressed."""
-        tensors, metadata = self.at(knob)
-        compressor: Any = self.setup.components.compressor
-        if is_coder(compressor):
-            self.estimates += 1
-            return round(compressor.estimate(tensors, metadata))
-        if not self.is_large(knob):
-            return self.size_at(knob)
+        """About as many bytes."""
         self.estimates += 1
-        data = to_bytes(tensors)
-        sample = b"".join(data[start : start + _BLOCK] for start in range(0, len(data), _EVERY * _BLOCK))
-        size = len(compressor.compress(sample)) * len(data) / len(sample)
-        if self.estimates == 1:
-            self.correction = self.size_at(knob) / size
-        return round(self.correction * size)
+        return round(self.setup.components.compressor.estimate(*self.at(knob)))
 
 
 def fit_knob(

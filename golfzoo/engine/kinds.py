@@ -14,6 +14,7 @@ class Kind:
     named     a record has any number of them, each as [<name>s.NAME], whose `use` is NAME where it has none
     listed    a record has any number of them, as [[<name>s]]; the host makes them
     through   what the engine has it in, "module:class" called with it and its label: ships only where it is used
+    unless    an attribute: what has it needs no `through`
 
     A new kind is a row here, a hook in hookspecs.py, and the place where the engine calls it.
     """
@@ -26,6 +27,7 @@ class Kind:
     named: bool = False
     listed: bool = False
     through: str = ""
+    unless: str = ""
 
     @property
     def table(self) -> str:
@@ -47,7 +49,7 @@ KINDS = {
         Kind("qat", ("train",), optional=True, through="golfzoo.engine.standins:StandIns"),
         Kind("calibration", ("calibrate", "damage"), optional=True, late=True),
         Kind("quantizer", ("damage", "quantize", "fit", "compress")),
-        Kind("compressor", ("fit", "compress")),
+        Kind("compressor", ("fit", "compress"), through="golfzoo.engine.bytewise:Bytewise", unless="encode"),
         Kind("adaptor", ("eval",), optional=True),
         Kind("tokenizer", ("train", "damage", "roundtrip", "eval"), default="sentencepiece", late=True),
         Kind("logger", listed=True),

@@ -62,7 +62,7 @@ class Components(Protocol):
     qat: StandIns | None
     calibration: Callable[..., Loader] | None
     quantizer: Quantizer
-    compressor: Compressor | Coder
+    compressor: Coder
     adaptor: Adaptor | None
     names: dict[str, str]
 
@@ -165,13 +165,15 @@ class HasDraft(Protocol):
 
 
 class Compressor(Protocol):
+    """Of bytes; the engine has it in a Bytewise, which is a Coder."""
+
     def compress(self, data: bytes) -> bytes: ...
 
     def decompress(self, data: bytes, max_bytes: int) -> bytes: ...
 
 
 class Coder(Protocol):
-    """A compressor that knows what it is given."""
+    """Knows what it is given."""
 
     def encode(self, tensors: Tensors, metadata: dict[str, Any]) -> bytes: ...
 

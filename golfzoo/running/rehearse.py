@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from golfzoo.corpus.counting import check_counts
-from golfzoo.engine.artifact import check_layout, is_coder, to_bytes
+from golfzoo.engine.artifact import check_layout
+from golfzoo.engine.bytewise import Bytewise, to_bytes
 from golfzoo.engine.calibrate import calibrate_by, check_needs
 from golfzoo.engine.components import blaming_component
 from golfzoo.engine.damage import Damage, read_text
@@ -195,13 +196,13 @@ def as_json(metadata: Any) -> dict[str, Any]:
 
 def check_compressor(setup: Setup, tensors: Tensors, metadata: dict[str, Any]) -> None:
     """A coder gets everything. Some compressors take minutes for that: they get a sample of bytes."""
-    compressor: Any = setup.components.compressor
-    if is_coder(compressor):
+    coder = setup.components.compressor
+    if not isinstance(coder, Bytewise):
         layout = {name: tensor.to("meta") for name, tensor in tensors.items()}
-        decoded = compressor.decode(compressor.encode(tensors, metadata), layout, metadata)
+        decoded = coder.decode(coder.encode(tensors, metadata), layout, metadata)
         same = list(decoded) == list(tensors) and all(torch.equal(decoded[name], tensors[name]) for name in tensors)
     else:
         sample = to_bytes({name: tensor.reshape(-1)[:64] for name, tensor in tensors.items()})[:_SAMPLE_BYTES]
-        same = compressor.decompress(compressor.compress(sample), len(sample)) == sample
+        same = coder.compressor.decompress(coder.compressor.compress(sample), len(sample)) == sample
     if not same:
         raise RunError("what it packs does not come out again")

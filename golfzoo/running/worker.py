@@ -30,6 +30,7 @@ from golfzoo.running.folder import RESULT_SCHEMA, describe_components, describe_
 from golfzoo.running.journal import Journal
 from golfzoo.running.kept_stages import KeptStages
 from golfzoo.running.loggers import Loggers
+from golfzoo.running.outlook import explained
 from golfzoo.running.signals import Stop
 from golfzoo.running.weights import hash_file, read_weights
 from golfzoo.shipping.code import code_hashes, pack_code, shipped_modules
@@ -88,7 +89,7 @@ def work(record: Record, folder: Path, world: World, listen: Emit | None = None,
             _check_room(plan, components)
             stages = KeptStages(folder, world.rank, Cache(), prints, journal, stop, fresh)
             try:
-                result |= run(plan, components, world, len(pack_code(record)), stages, journal.emit)
+                result |= run(plan, components, world, len(pack_code(record)), stages, explained(journal.emit))
             finally:
                 stages.checkpoints.finish_writing()
             stages.checkpoints.remove()  # nobody will go on with it

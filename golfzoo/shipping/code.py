@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from golfzoo.engine.components import options_of
+from golfzoo.engine.components import load_target, namespace, options_of
 from golfzoo.engine.kinds import kind_of
 from golfzoo.engine.loader import read_text
 from golfzoo.engine.stages import STAGES
@@ -25,7 +25,8 @@ from golfzoo.errors import PluginError, UsageError
 from golfzoo.record import Record
 from golfzoo.shipping.closure import closure, imported_names, is_module, is_namespace, requirements
 from golfzoo.shipping.sources import read_bytes
-from golfzoo.shipping.stripping import as_it_is, squeeze, strip
+from golfzoo.shipping.squeezing import as_it_is, squeeze
+from golfzoo.shipping.stripping import strip
 from golfzoo.strangers.values import parse_json, quoted
 
 __all__ = ["closure", "code_hashes", "imported_names", "module_bytes", "pack_code", "requirements", "shipped_modules"]
@@ -48,6 +49,9 @@ _CALLED_BY_NAME = (
     ("quantizer", "measure_damage", "golfzoo.engine.damage"),
     ("adaptor", "rounds", "golfzoo.engine.rounds"),
 )
+
+# Of a record, what only lists of records say; no run depends on it.
+_SAID_OF_IT = ("summary", "family", "published")
 
 _WORD = re.compile(r"[A-Za-z]{2,}")
 
@@ -76,7 +80,8 @@ def repack(file: bytes) -> bytes:
 
 
 def _head(tables: Any, targets: Any) -> str:
-    return json.dumps({"tables": tables, "targets": targets}, separators=(",", ":"))
+    record = {key: value for key, value in tables["record"].items() if key not in _SAID_OF_IT}
+    return json.dumps({"tables": {**tables, "record": record}, "targets": targets}, separators=(",", ":"))
 
 
 def _packed_files(record: Record) -> dict[str, str]:
@@ -245,9 +250,12 @@ def modules_of(record: Record, slots: Iterable[str]) -> list[str]:
     of a body's own package that its options name, as `coefficients = "polar"` does."""
     modules = []
     for slot in slots:
-        body, through = (target.partition(":")[0] for target in (record.targets[slot], kind_of(slot).through))
+        target, options, kind = record.targets[slot], options_of(record.table(slot)), kind_of(slot)
+        body, through = target.partition(":")[0], kind.through.partition(":")[0]
+        if kind.unless and hasattr(load_target(target)(namespace(options)), kind.unless):
+            through = ""
         package = body.rpartition(".")[0]
-        words = [value for value in options_of(record.table(slot)).values() if isinstance(value, str)]
+        words = [value for value in options.values() if isinstance(value, str)]
         named = [f"{package}.{word}" for word in words if package and word.isidentifier()]
         modules += [body, *([through] if through else []), *filter(importlib.util.find_spec, named)]
     return modules

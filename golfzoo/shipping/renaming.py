@@ -23,7 +23,7 @@ READ_VARIABLES |= {"__closure__", "cell_contents"}  # which are in the order of 
 
 _METHODS = {"eval", "exec", "compile"}
 _READ_HERE = {"vars", "dir"}  # without an argument
-_NAMED_OTHERWISE = {"ClassDef", "Global", "Nonlocal", "Match", "TypeAlias", "TemplateStr"}
+_NAMED_OTHERWISE = {"ClassDef", "Global", "Match", "TypeAlias", "TemplateStr"}
 """A function with one of these keeps its names: they stand elsewhere than in variables, or are not only its own."""
 
 
@@ -33,11 +33,12 @@ def shorten_variables(module: ast.Module) -> None:
         return
     functions = list(_outermost(module))
     inside = {node for function in functions for each in function.body for node in ast.walk(each)}
-    methods = {each for node in ast.walk(module) if isinstance(node, ast.ClassDef) for each in node.body}
+    members = {each for node in ast.walk(module) if isinstance(node, ast.ClassDef) for each in node.body}
+    members |= {getattr(each, "target", each) for each in members}  # of a field its name, which no function sees
     outside = [
         node
         for node in ast.walk(module)
-        if isinstance(node, ast.Global) or not (node in inside or node in methods or isinstance(node, ast.arg))
+        if isinstance(node, ast.Global) or not (node in inside or node in members or isinstance(node, ast.arg))
     ]
     known = {*dir(builtins), *itertools.chain.from_iterable(map(_names_of, outside))} - {"_"}  # a session's last result
     for function in functions:
@@ -87,9 +88,9 @@ def _shorten(function: _Function, known: set[str]) -> None:
     nodes = [node for statement in function.body for node in _in_order(statement)]
     if any(type(node).__name__ in _NAMED_OTHERWISE or getattr(node, "type_params", None) for node in nodes):
         return
-    variables, stored, others = list[ast.Name | ast.ExceptHandler](), set[str](), set(known)
+    variables, stored, others = list[ast.Name | ast.ExceptHandler | ast.Nonlocal](), set[str](), set(known)
     for node in (*ast.walk(function.args), *nodes):
-        if isinstance(node, ast.Name | ast.ExceptHandler):
+        if isinstance(node, ast.Name | ast.ExceptHandler | ast.Nonlocal):
             variables.append(node)
             stored |= set(_names_of(node)) if not isinstance(getattr(node, "ctx", None), ast.Load) else set()
         else:
@@ -99,11 +100,15 @@ def _shorten(function: _Function, known: set[str]) -> None:
     free = (name for name in _short_names() if name not in others)
     renamed: dict[str, str] = {}
     for node in variables:
-        word = "name" if isinstance(node, ast.ExceptHandler) else "id"
-        name = getattr(node, word)
-        if name in named:
-            renamed[name] = renamed.get(name) or next(free)
-            setattr(node, word, renamed[name])
+        for name in _names_of(node):
+            if name in named:
+                renamed[name] = renamed.get(name) or next(free)
+        if isinstance(node, ast.Nonlocal):
+            node.names = [renamed.get(name, name) for name in node.names]
+        elif isinstance(node, ast.ExceptHandler):
+            node.name = renamed.get(node.name or "", node.name)
+        else:
+            node.id = renamed.get(node.id, node.id)
 
 
 def _in_order(node: ast.AST) -> Iterator[ast.AST]:

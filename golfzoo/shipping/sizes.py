@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from golfzoo.engine.artifact import compress_tensors, read_tensors
+from golfzoo.engine.artifact import read_tensors
 from golfzoo.engine.components import namespace
 from golfzoo.engine.data import open_tokenizer, tokenizer_bytes
 from golfzoo.engine.errors import ArtifactError
@@ -63,7 +63,7 @@ def measure(record: Record, artifact: bytes | None, where: str = "") -> dict[str
     groups: dict[str, list[str]] = {}
     for name in template:
         groups.setdefault(re.sub(r"\.\d+\.", ".*.", name), []).append(name)
-    pricer = (lambda stored: len(compress_tensors(stored, metadata, components.compressor))) if artifact else None
+    pricer = (lambda stored: len(components.compressor.encode(stored, metadata))) if artifact else None
     rows = [_group(name, members, template, tensors, pricer) for name, members in groups.items()]
     code = pack_code(record)
     model = len(artifact) if artifact is not None else 0

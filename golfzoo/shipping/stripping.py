@@ -1,20 +1,15 @@
-"""Source as it ships: without what a program does not need in order to run, and packed with the fewest blanks.
+"""Source as it ships: without what a program does not need in order to run.
 
-Both are done on the syntax tree and checked on it: what is written, parsed again, must be the tree that was to be
+That is done on the syntax tree and checked on it: what is written, parsed again, must be the tree that was to be
 written. What cannot be written so ships as it is.
 """
 
 import ast
 import functools
-import io
-import itertools
 import re
 import sys
-import token
-import tokenize
 from typing import Any
 
-from golfzoo.engine.loader import read_text
 from golfzoo.shipping.renaming import shorten_variables
 
 READ_SOURCE = {"getsource", "getsourcelines", "getcomments", "getblock", "findsource", "get_source", "linecache"}
@@ -31,8 +26,6 @@ READ_NOTHING = {
     *("dataclass", "runtime_checkable", "no_grad", "enable_grad", "inference_mode"),
 }
 """Decorators that read neither docstrings nor annotations. What any other one decorates keeps both."""
-
-_FSTRING_START, _FSTRING_END = (getattr(token, f"FSTRING_{end}", -1) for end in ("START", "END"))  # Python 3.12
 
 
 @functools.cache
@@ -219,75 +212,3 @@ def _acts(annotation: ast.expr) -> bool:
     """Whether to evaluate an annotation may do something."""
     kinds = (ast.Call, ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom)
     return any(isinstance(node, kinds) for node in ast.walk(annotation))
-
-
-@functools.cache
-def squeeze(stripped: str) -> str:
-    """A module as it is packed, in ASCII: with the fewest blanks. golfzoo.engine.loader.read_text undoes it."""
-    try:
-        squeezed = _drop_blanks(stripped).encode("ascii", "backslashreplace").decode()
-        if read_text(squeezed) == stripped.encode():
-            return squeezed
-    except (ValueError, SyntaxError, RecursionError, tokenize.TokenError):
-        pass
-    return as_it_is(stripped.encode())
-
-
-def as_it_is(contents: bytes) -> str:
-    """Any file as it is packed, in ASCII."""
-    return "#" + contents.decode("latin-1").encode("unicode_escape").decode()
-
-
-def _drop_blanks(text: str) -> str:
-    """Statements of one block share a line where they may, and nothing is between two tokens that can do without."""
-    text += "\n"
-    starts = [0, *itertools.accumulate(map(len, text.splitlines(keepends=True)))]
-    tokens = [each for each in tokenize.generate_tokens(io.StringIO(text).readline) if each.type != tokenize.NL]
-    breaks = _line_breaks(tokens)
-    pieces: list[str] = []
-    depth = fstrings = end = 0
-    for number, each in enumerate(tokens):
-        if each.type in (tokenize.INDENT, tokenize.DEDENT):
-            depth += 1 if each.type == tokenize.INDENT else -1
-        elif each.type == tokenize.NEWLINE:
-            pieces.append(breaks[number])
-        elif each.type != tokenize.ENDMARKER:
-            start = starts[each.start[0] - 1] + each.start[1]
-            if not pieces or pieces[-1] == "\n":
-                pieces.append(" " * depth)
-            elif pieces[-1] not in ("", ";") and (fstrings or _need_blank(text[end - 1], text[start])):
-                pieces.append(text[end:start])
-            end = starts[each.end[0] - 1] + each.end[1]
-            pieces.append(text[start:end])
-            fstrings += (each.type == _FSTRING_START) - (each.type == _FSTRING_END)
-    return "".join(pieces).rstrip("\n")
-
-
-def _line_breaks(tokens: list[tokenize.TokenInfo]) -> dict[int, str]:
-    """What ends each line, by the number of its NEWLINE: nothing before a block of simple statements, and a semicolon
-    between two of them. A statement with a block of its own keeps its line."""
-    ends = [number for number, each in enumerate(tokens) if each.type == tokenize.NEWLINE]
-    levels = [number for number, each in enumerate(tokens) if each.type in (tokenize.INDENT, tokenize.DEDENT)]
-    flat = {one for one, other in itertools.pairwise(levels) if tokens[other].type == tokenize.DEDENT}
-    simple, first = [], 0
-    for end in ends:
-        while tokens[first].type in (tokenize.INDENT, tokenize.DEDENT):
-            first += 1
-        simple.append(tokens[first].string != "@" and tokens[end + 1].type != tokenize.INDENT)
-        first = end + 1
-    breaks = {}
-    for end, one, other in itertools.zip_longest(ends, simple, simple[1:]):
-        if tokens[end + 1].type == tokenize.INDENT:
-            breaks[end] = "" if end + 1 in flat else "\n"
-        else:
-            breaks[end] = ";" if one and other and tokens[end + 1].type != tokenize.DEDENT else "\n"
-    return breaks
-
-
-def _need_blank(before: str, after: str) -> bool:
-    """Whether two tokens would become one. A number may end in a dot, so `1 .real` needs its blank too."""
-    return _is_of_word(before) and (_is_of_word(after) or (before.isdigit() and after == "."))
-
-
-def _is_of_word(letter: str) -> bool:
-    return letter == "_" or letter.isalnum()

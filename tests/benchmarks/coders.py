@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import brotli
 import torch
 
-from golfzoo.engine.artifact import to_bytes
+from golfzoo.engine.bytewise import to_bytes
 from golfzoo.engine.model import on_meta
 from golfzoo_rans.coder import Rans
 

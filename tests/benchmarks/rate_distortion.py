@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from golfzoo.engine.artifact import compress_tensors
 from golfzoo.engine.calibrate import calibrate_by
 from golfzoo.engine.components import load_target, namespace
 from golfzoo.engine.damage import measure_by
@@ -140,7 +139,7 @@ class Bench:
         coded = {name: tensor for name, tensor in tensors.items()
                  if not (name in self.weights and tensor.is_floating_point())}  # fmt: skip
         count = sum(self.weights[name].numel() for name in coded if name in self.weights)
-        return len(compress_tensors(coded, metadata, self.coder)), count, quantizer.dequantize(tensors, metadata)
+        return len(self.coder.encode(coded, metadata)), count, quantizer.dequantize(tensors, metadata)
 
     def measure(self, method: str, knob: float) -> dict:
         """Bits per weight, KL and the rise in bits per byte, at a knob."""

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import nn
 
-from golfzoo.engine.artifact import compress_tensors
 from golfzoo.engine.calibrate import calibrate
 from golfzoo.engine.components import load_target, namespace
 from golfzoo.engine.damage import Damage
@@ -87,7 +86,7 @@ def trained(zoo_once):
     def at(quantizer, known, knob):
         """Bytes of the codes, and the damage on text that nobody has seen."""
         tensors, metadata = quantizer.quantize(dict(state), roles, known, knob)
-        size = len(compress_tensors(tensors, metadata, coder))
+        size = len(coder.encode(tensors, metadata))
         return size, unseen([quantizer.dequantize(tensors, metadata)]).item()
 
     return SimpleNamespace(state=state, roles=roles, calibration=calibration, make=make, at=at, unseen=unseen)

@@ -8,6 +8,7 @@ import torch
 
 from golfzoo.engine import RunError
 from golfzoo.engine.artifact import check_layout, decode_model, encode_model
+from golfzoo.engine.bytewise import Bytewise
 from golfzoo.engine.components import load_target, namespace
 from golfzoo.engine.fit import fit_knob
 from golfzoo.engine.model import on_meta
@@ -276,6 +277,7 @@ def test_corrections_pass_through_an_artifact(zoo, model, compressor):
     config, _ = component.config.read({}, compressor)
     packer = load_target(component.target)(namespace(config.model_dump(mode="json")))
     quantizer = make(zoo, "gptq_lqer", top_k=2)
+    packer = packer if hasattr(packer, "encode") else Bytewise(packer, compressor)
     names = {"quantizer": "gptq_lqer", "compressor": compressor}
     parts = SimpleNamespace(quantizer=quantizer, compressor=packer, names=names)
     tensors, metadata = quantizer.quantize(state, roles, calibration, None)
