@@ -2519,10 +2519,144 @@ import nasty, typing
 r = typing.get_type_hints(nasty.A)
 """,
     ),
+    "globals that a match captures": """
+match [1, 2, 3], {"k": 1, "z": 2}:
+    case [total, *others], {"k": 1, **rest}:
+        pass
+def f():
+    def g():
+        total = others = rest = 5
+        return total, others, rest
+    return g(), total, others, rest
+r = f()
+""",
+    "a global set from elsewhere that is a local too": """
+import sys
+setattr(sys.modules[__name__], "total", 5)
+def f(): return [total for total in (1, 2)], total
+r = f()
+""",
+    "future annotations that name a local type": """
+from __future__ import annotations
+import typing
+def f():
+    Local = int
+    def g(x: Local) -> list[Local]: return x
+    return typing.get_type_hints(g, None, {"Local": Local}), g.__annotations__
+r = f()
+""",
+    "TYPE_CHECKING that is a function": """
+def f():
+    class A:
+        x = 0
+        if TYPE_CHECKING: x = 1
+    return A.x
+def TYPE_CHECKING(): pass
+r = f()
+""",
+    "TYPE_CHECKING of one's own object": """
+import types
+settings = types.SimpleNamespace(TYPE_CHECKING=True)
+r = 0
+if settings.TYPE_CHECKING: r = 1
+""",
+    "TYPE_CHECKING that is set": """
+import typing
+typing.TYPE_CHECKING = True
+r = 0
+if typing.TYPE_CHECKING: r = 1
+typing.TYPE_CHECKING = False
+""",
+    "eval of the builtins": """
+import builtins
+def f():
+    width = 1
+    return builtins.eval("width + 1")
+r = f()
+""",
+    "a docstring by a pattern": """
+def f(x: int):
+    "doc"
+    return x
+match f:
+    case object(__doc__=d): pass
+r = d
+""",
+    "attributes by formats": """
+def f(x: int):
+    "doc"
+    return x
+r = "{0.__doc__} {0.__annotations__}".format(f)
+""",
+    "nonlocal handlers and parameters": """
+def f():
+    error, log = "start", []
+    def g(scale=2, *, total=[(last := 3)]):
+        nonlocal error
+        try:
+            raise ExceptionGroup("g", [KeyError(1), OSError(2)])
+        except* KeyError as error:
+            log.append((lambda: len(error.exceptions))())
+        except* OSError as group:
+            log.append(len(group.exceptions))
+        def h(error):
+            nonlocal scale, total
+            scale += error
+            total = [error for error in (scale, error) if (total := error)]
+            return error, scale
+        return h(error=5), total
+    log.append(g())
+    try:
+        error
+    except NameError as missing:
+        log.append(type(missing).__name__)
+    return log
+r = f()
+""",
+    "bare annotations, mangled nonlocals, globals of a class body": """
+x = "global"
+def f():
+    x: int
+    try: return x
+    except UnboundLocalError: return "unbound"
+def g():
+    (x): int
+    return x
+def h():
+    later: int
+    def i():
+        nonlocal later
+        later = 3
+        def later_(): return later
+        return later_()
+    return i(), later
+class A:
+    global total, helper
+    for total in range(3): count = total
+    def helper(): return "helper"
+    def m(self, __p=3, count=count):
+        __x = 1
+        def inner():
+            nonlocal __x, __p, count
+            __x += 1; __p += count; count = [count for count in (count,)]
+            return __x, _A__x, _A__p, count
+        return inner(), count
+def j():
+    def k():
+        total = helper = 5
+        return total, helper
+    return k(), total, helper()
+def safely(call):
+    try: return call()
+    except NameError as error: return type(error).__name__
+r = f(), safely(g), safely(h), safely(A().m), safely(j), A.count
+""",
 }
 """What strip was found to change, as a source or as a source and its user."""
 
 KNOWN = {
+    "a global set from elsewhere that is a local too",
+    "attributes by formats",
     "a dataclass's text that shows defaults",
     "a patched name",
     "annotation that fails",

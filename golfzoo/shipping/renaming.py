@@ -40,15 +40,21 @@ def shorten_variables(module: ast.Module) -> None:
         for node in ast.walk(module)
         if isinstance(node, ast.Global) or not (node in inside or node in members or isinstance(node, ast.arg))
     ]
-    known = {*dir(builtins), *itertools.chain.from_iterable(map(_names_of, outside))} - {"_"}  # a session's last result
+    known = {*dir(builtins), *itertools.chain.from_iterable(map(names_of, outside))} - {"_"}  # a session's last result
+    as_text = any(isinstance(node, ast.ImportFrom) and node.module == "__future__" for node in module.body)
     for function in functions:
-        _shorten(function, known)
+        if not (as_text and any(map(_is_annotated, ast.walk(function)))):  # whose names stand in text
+            _shorten(function, known)
+
+
+def _is_annotated(node: ast.AST) -> bool:
+    return bool(getattr(node, "annotation", None) or getattr(node, "returns", None))
 
 
 def _reads_variables(module: ast.Module) -> bool:
     for node in ast.walk(module):
         if isinstance(node, ast.Import | ast.ImportFrom):
-            read = {alias.name for alias in node.names} & (READ_VARIABLES | {"*"})
+            read = {alias.name for alias in node.names} & (READ_VARIABLES | {"*", "builtins"})
         elif isinstance(node, ast.Attribute):
             read = {node.attr} & READ_VARIABLES - _METHODS
         elif isinstance(node, ast.Constant):
@@ -70,7 +76,7 @@ def _outermost(node: ast.AST) -> Iterator[_Function]:
             yield from _outermost(child)
 
 
-def _names_of(node: ast.AST) -> Iterator[str]:
+def names_of(node: ast.AST) -> Iterator[str]:
     """Names that a node has itself, of variables or of what is like one."""
     if isinstance(node, ast.Name):
         yield node.id
@@ -82,6 +88,10 @@ def _names_of(node: ast.AST) -> Iterator[str]:
         yield node.name
     elif isinstance(node, ast.Global | ast.Nonlocal):
         yield from node.names
+    elif isinstance(node, ast.MatchAs | ast.MatchStar) and node.name:
+        yield node.name
+    elif isinstance(node, ast.MatchMapping) and node.rest:
+        yield node.rest
 
 
 def _shorten(function: _Function, known: set[str]) -> None:
@@ -92,15 +102,15 @@ def _shorten(function: _Function, known: set[str]) -> None:
     for node in (*ast.walk(function.args), *nodes):
         if isinstance(node, ast.Name | ast.ExceptHandler | ast.Nonlocal):
             variables.append(node)
-            stored |= set(_names_of(node)) if not isinstance(getattr(node, "ctx", None), ast.Load) else set()
+            stored |= set(names_of(node)) if not isinstance(getattr(node, "ctx", None), ast.Load) else set()
         else:
-            others |= set(_names_of(node))
+            others |= set(names_of(node))
     named = {name for name in stored - others if not name.startswith("_")}
-    others |= {name for node in variables for name in _names_of(node)} - named
+    others |= {name for node in variables for name in names_of(node)} - named
     free = (name for name in _short_names() if name not in others)
     renamed: dict[str, str] = {}
     for node in variables:
-        for name in _names_of(node):
+        for name in names_of(node):
             if name in named:
                 renamed[name] = renamed.get(name) or next(free)
         if isinstance(node, ast.Nonlocal):

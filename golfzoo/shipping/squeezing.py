@@ -14,7 +14,7 @@ from golfzoo.engine.loader import read_text
 
 _FSTRING_START, _FSTRING_END = (getattr(token, f"FSTRING_{end}", -1) for end in ("START", "END"))  # Python 3.12
 
-_LONGEST = 2000  # letters of a statement whose parentheses are tried: each one has it parsed again
+_MOST_READ = 2**15  # letters to be parsed for one statement, all of it for every parenthesis
 
 
 @functools.cache
@@ -24,7 +24,7 @@ def squeeze(stripped: str) -> str:
         squeezed = _drop_blanks(stripped).encode("ascii", "backslashreplace").decode()
         if read_text(squeezed) == stripped.encode():
             return squeezed
-    except (ValueError, SyntaxError, RecursionError, tokenize.TokenError):
+    except (ValueError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError):
         pass
     return as_it_is(stripped.encode())
 
@@ -90,7 +90,7 @@ def _calls(before: str) -> bool:
 
 def _needless_in(line: str, begin: int, pairs: list[tuple[int, int]]) -> set[int]:
     needless = set[int]()
-    meaning = _meaning(line) if pairs and len(line) <= _LONGEST else ""
+    meaning = _meaning(line) if pairs and len(line) * len(pairs) <= _MOST_READ else ""
     for one, other in pairs:
         without = f"{line[: one - begin]} {line[one - begin + 1 : other - begin]} {line[other - begin + 1 :]}"
         if meaning and _meaning(without) == meaning:

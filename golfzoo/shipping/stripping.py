@@ -10,10 +10,10 @@ import re
 import sys
 from typing import Any
 
-from golfzoo.shipping.renaming import shorten_variables
+from golfzoo.shipping.renaming import names_of, shorten_variables
 
 READ_SOURCE = {"getsource", "getsourcelines", "getcomments", "getblock", "findsource", "get_source", "linecache"}
-READ_DOCSTRINGS = {"__doc__", "getdoc", "doctest", "pydoc", "co_consts", "cmd", "unittest"}
+READ_DOCSTRINGS = {"__doc__", "getdoc", "doctest", "pydoc", "help", "co_consts", "cmd", "unittest"}
 READ_ANNOTATIONS = {
     *("__annotations__", "get_annotations", "get_type_hints", "getfullargspec", "signature", "Signature"),
     *("singledispatch", "singledispatchmethod", "jit", "custom_op", "triton_op", "infer_schema", "validate_call"),
@@ -26,6 +26,8 @@ READ_NOTHING = {
     *("dataclass", "runtime_checkable", "no_grad", "enable_grad", "inference_mode"),
 }
 """Decorators that read neither docstrings nor annotations. What any other one decorates keeps both."""
+
+_TYPING, _TESTED = ("typing", "typing_extensions"), "TYPE_CHECKING"
 
 
 @functools.cache
@@ -68,6 +70,8 @@ def names_in(tree: ast.AST) -> set[str]:
             names |= set(node.name.split("."))
         elif isinstance(node, ast.ImportFrom):
             names |= set((node.module or "").split("."))
+        elif isinstance(node, ast.MatchClass):
+            names |= set(node.kwd_attrs)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             names.add(node.value)
     return names
@@ -75,13 +79,16 @@ def names_in(tree: ast.AST) -> set[str]:
 
 def type_checking_blocks(tree: ast.AST) -> set[ast.If]:
     """The `if TYPE_CHECKING` of a module, whose bodies never run; none if it gives that name a value of its own."""
-    nodes = list(ast.walk(tree))
-    if any(
-        isinstance(node, ast.Name) and node.id == "TYPE_CHECKING" and isinstance(node.ctx, ast.Store) for node in nodes
-    ):
-        return set()
-    tested = {node: node.test for node in nodes if isinstance(node, ast.If)}
-    return {node for node, test in tested.items() if getattr(test, "id", getattr(test, "attr", "")) == "TYPE_CHECKING"}
+    modules, given = set[str](), set[str]()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules |= {alias.asname or alias.name for alias in node.names if alias.name in _TYPING}
+        elif isinstance(node, ast.ImportFrom):
+            given |= {alias.asname or alias.name for alias in node.names if node.module not in _TYPING}
+        elif not isinstance(node, ast.alias) and not isinstance(getattr(node, "ctx", None), ast.Load):
+            given |= {node.attr} if isinstance(node, ast.Attribute) else set(names_of(node))
+    meant = {_TESTED, *(f"{module}.{_TESTED}" for module in modules)} if _TESTED not in given else set()
+    return {node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) in meant}
 
 
 class _Stripper(ast.NodeTransformer):
