@@ -12,10 +12,11 @@ from golfzoo.engine.errors import ArtifactError
 if TYPE_CHECKING:
     from golfzoo.engine.protocols import Compressor, Tensors
 
-# Of more bytes than this a sample is compressed for an estimate: one block of every so many.
+# Of more bytes than this a sample is compressed for an estimate: one block of every so many, an odd number, because
+# layers are as large as powers of two.
 _LARGE = 2**22
 _BLOCK = 2**15
-_EVERY = 16
+_EVERY = 11
 
 
 class Bytewise:
@@ -43,7 +44,7 @@ class Bytewise:
         everything = torch.from_numpy(np.frombuffer(raw, dtype=np.uint8).copy())
         tensors, offset = {}, 0
         for name in _order(layout):
-            like = torch.empty_like(layout[name], device="cpu")
+            like = torch.empty(layout[name].shape, dtype=layout[name].dtype)
             like.view(-1).view(torch.uint8).copy_(everything[offset : offset + like.nbytes])
             tensors[name] = like
             offset += like.nbytes
