@@ -40,12 +40,7 @@ class FisherConfig(CodedConfig):
 
 
 class TrellisConfig(FisherConfig):
-    states: int = option(8, "states of the trellis: 8, 32 or 64")
     walk_rows: int = option(1024, "rows after which a walk through the trellis starts over", ge=16, le=65536)
-
-    def check(self) -> None:
-        if self.states not in (8, 32, 64):
-            raise ValueError(f"states must be 8, 32 or 64, got {self.states}")
 
 
 @hookimpl

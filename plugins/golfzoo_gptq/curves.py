@@ -16,6 +16,10 @@ GROUP, CURVE = "group/", "curve/"
 # zero; were it larger still, what lies between it and the one before would be known less well.
 RATIOS = (0.25, 1.0, 3.0, 8.0)
 
+# Steps of a group's rows differ as their costs are estimated to, which for single rows is rough: only so much of it is
+# believed, on a scale of logarithms, and no row's step is further than this from its group's.
+_TRUST, _APART = 0.75, 8.0
+
 # Steps are looked for in sixteenths of an octave, down to so many octaves below the finest that was measured; there
 # damage goes with the step's square.
 _GRID, _FINER = 16, 16
@@ -34,8 +38,16 @@ def entropy(codes: Tensor) -> float:
     return float((counts * (counts.sum() / counts).log2()).sum())
 
 
+def row_shape(costs: Tensor, groups: Tensor) -> Tensor:
+    """The ratio of every row's step to its group's, (rows,). Were the estimate right, a bit would buy the same in all
+    rows of a group with all of it believed."""
+    mean = torch.zeros(int(groups.max()) + 1).index_add_(0, groups, costs) / torch.bincount(groups)
+    tiny = 1e-6 * costs.mean() + 1e-30
+    return ((mean[groups] + tiny) / (costs + tiny)).pow(_TRUST / 2).clamp(1 / _APART, _APART)
+
+
 def group_steps(weight: Tensor, groups: Tensor, ratio: float) -> Tensor:
-    """The step of every row, (rows,), at a ratio to the root mean square of its group."""
+    """The step of every row's group, (rows,), at a ratio to the root mean square of its weights."""
     num_groups = int(groups.max()) + 1
     power = torch.zeros(num_groups).index_add_(0, groups, weight.square().mean(1))
     return ratio * (power / torch.bincount(groups)).sqrt().clamp_min(1e-12)[groups]

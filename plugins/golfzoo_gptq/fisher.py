@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from golfzoo_gptq.curves import CURVE, GROUP, RATIOS, balanced_steps, group_rows, group_steps, knot_of
+from golfzoo_gptq.curves import CURVE, GROUP, RATIOS, balanced_steps, group_rows, group_steps, knot_of, row_shape
 from golfzoo_gptq.decoder import decode
 from golfzoo_gptq.quantizer import Coded
 from golfzoo_storage import State
@@ -46,29 +46,40 @@ class Fisher(Coded):
         self.measured: dict[str, tuple[Tensor, Tensor]] = {}
 
     def steps(self, name: str, weight: Tensor, role: str, calibration: State, pivot: Tensor, knob: float) -> Tensor:
+        costs = self.costs(name, weight, calibration, pivot)
         if self.ratio:
-            groups = group_rows(self.costs(name, weight, calibration, pivot), self.config.groups)
+            groups = group_rows(costs, self.config.groups)
             unseen = _UNSEEN / self.config.fisher_tokens
             least = torch.full((len(weight),), unseen / len(weight))
             if (lookup := calibration.get(f"lookup/{name}")) is not None:
                 least = lookup / lookup.sum().clamp_min(1e-30) + unseen
             self.measured[name] = groups, torch.bincount(groups, least)
-            return group_steps(weight, groups, self.ratio)
+            return group_steps(weight, groups, self.ratio) * row_shape(costs, groups)
         if (steps := balanced_steps(calibration, name, knob)) is not None:
-            return steps
-        costs = self.costs(name, weight, calibration, pivot)
+            return steps * row_shape(costs, calibration[GROUP + name].long())
         if costs.mean() <= 0:
             return knob * weight.std().expand(len(weight))
         return knob * (costs.mean().expand_as(costs) if self.config.per == "tensor" else costs).rsqrt()
 
+    def gains(self, name: str, weight: Tensor, calibration: State, pivot: Tensor) -> Tensor:
+        """What makes up for errors in a layer's output is one more error where its rows are looked up. So of a tied
+        embedding's rows only those do that are seldom looked up for what they cost as outputs."""
+        through, looked_up = self._costs(name, weight, calibration, pivot)
+        return (through + 1e-30) / (through + looked_up + 1e-30)
+
     def costs(self, name: str, weight: Tensor, calibration: State, pivot: Tensor) -> Tensor:
         """What an error in a row costs, (rows,): the estimate, and what may have gone unseen by it."""
-        costs = torch.zeros(len(weight))
+        through, looked_up = self._costs(name, weight, calibration, pivot)
+        return through + looked_up
+
+    def _costs(self, name: str, weight: Tensor, calibration: State, pivot: Tensor) -> tuple[Tensor, Tensor]:
+        """Of that, what comes through the layer's output, and where rows are looked up."""
+        through, looked_up = torch.zeros(2, len(weight))
         if (fisher := calibration.get(f"fisher/{name}")) is not None:
-            costs += (fisher + _UNSEEN * fisher.mean() / self.config.fisher_tokens) * pivot
+            through = (fisher + _UNSEEN * fisher.mean() / self.config.fisher_tokens) * pivot
         if (lookup := calibration.get(f"lookup/{name}")) is not None:
-            costs += lookup + _UNSEEN * lookup.sum() / self.config.fisher_tokens
-        return costs
+            looked_up = lookup + _UNSEEN * lookup.sum() / self.config.fisher_tokens
+        return through, looked_up
 
     def measure_damage(
         self,

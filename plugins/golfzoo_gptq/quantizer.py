@@ -64,6 +64,10 @@ class Coded:
         """The step of every row, (rows,). `pivot` is the mean cost of a column's error."""
         raise NotImplementedError
 
+    def gains(self, name: str, weight: Tensor, calibration: State, pivot: Tensor) -> Tensor:
+        """How much of a row's errors other columns make up for, (rows,)."""
+        return torch.ones(len(weight))
+
     def _quantize_group(
         self, names: list[str], state: State, roles: dict[str, str], calibration: State, knob: float
     ) -> State:
@@ -71,7 +75,7 @@ class Coded:
         factor, order, pivots = self._factorize(names, state, calibration)
         tensors: State = {}
         together: dict[Round, list[int]] = {}
-        rows = []
+        rows, gains = [], []
         for number, (name, pivot) in enumerate(zip(names, pivots.cpu(), strict=True)):
             weight = state[name].float()
             steps = self.steps(name, weight, roles[name], calibration, pivot, knob)
@@ -80,11 +84,12 @@ class Coded:
             together.setdefault(rounding, []).append(number)
             tensors[name + STEP], tensors[name + ROWS] = to_exponents(steps)
             rows.append(row_steps(tensors[name + STEP], tensors[name + ROWS]))
+            gains.append(self.gains(name, weight, calibration, pivot))
         for rounding, numbers in together.items():
             weights = torch.stack([state[names[number]].float() for number in numbers]).to(self.device)
-            steps = torch.stack([rows[number] for number in numbers]).to(self.device)
+            steps, gain = (torch.stack([of[number] for number in numbers]).to(self.device) for of in (rows, gains))
             codes = round_with_feedback(
-                weights, steps, factor[numbers], order[numbers], rounding, self.config.block
+                weights, steps, gain, factor[numbers], order[numbers], rounding, self.config.block
             ).cpu()
             tensors |= {names[number]: code for number, code in zip(numbers, codes, strict=True)}
         return tensors

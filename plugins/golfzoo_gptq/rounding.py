@@ -21,11 +21,12 @@ def to_nearest(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def round_with_feedback(
-    weight: Tensor, steps: Tensor, factor: Tensor, order: Tensor, rounding: Round, block: int
+    weight: Tensor, steps: Tensor, gains: Tensor, factor: Tensor, order: Tensor, rounding: Round, block: int
 ) -> Tensor:
     """The codes of `weight`, both (matrices, rows, columns) float32, as int16.
 
     steps    (matrices, rows)
+    gains    (matrices, rows): how much of an error is made up for, from 0 to 1
     factor   (matrices, columns, columns): upper Cholesky factor of the inverse Hessian, its columns in `order`
     order    (matrices, columns)
     """
@@ -40,7 +41,7 @@ def round_with_feedback(
             at = start + column
             values = inside[:, :, column]
             codes[:, :, at], levels = rounding(values / steps)
-            error = (values - levels * steps) / factor[:, at, at, None]
+            error = gains * (values - levels * steps) / factor[:, at, at, None]
             inside[:, :, column:] -= error[:, :, None] * factor[:, at, None, at:end]
             errors[:, :, column] = error
         remaining[:, :, end:] -= errors @ factor[:, start:end, end:]

@@ -25,7 +25,7 @@ class Trellis(Fisher):
 
     def __init__(self, config: TrellisConfig) -> None:
         super().__init__(config)
-        self.search = Viterbi(config.states, config.walk_rows, self.device)
+        self.search = Viterbi(config.walk_rows, self.device)
         self.apart: set[str] = set()
 
     def draft(

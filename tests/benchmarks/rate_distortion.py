@@ -63,7 +63,7 @@ METHODS = {
     "gptq_fisher, per tensor": ("gptq_fisher", {"per": "tensor"}),
     "gptq_fisher, per row": ("gptq_fisher", {"per": "row"}),
     "gptq_fisher": ("gptq_fisher", {}),
-    "gptq_trellis, 8 states": ("gptq_trellis", {"states": 8}),
+    "gptq_trellis": ("gptq_trellis", {}),
 }
 CLIPS = {"clip_sigmas": 12.85, "embedding_clip_sigmas": 20.0}
 """What stands in for the knob of a quantizer without one: these options, times it."""
@@ -272,7 +272,7 @@ def compare_adapted(bench: Bench, curves: dict[str, list[dict]], level: float) -
     by_hand = min((name for name in curves if "by hand" in name), key=lambda name: bits_at(curves[name], level))
     bits = bits_at(curves[by_hand], level)
     scores = {"trained": {"flat": bench.score(None), "adapted": bench.score(bench.make("adaptor", "lora", {}))}}
-    for name in (by_hand, "gptq_fisher", "gptq_trellis, 8 states"):
+    for name in (by_hand, "gptq_fisher", "gptq_trellis"):
         if name in curves:
             near = min(curves[name], key=lambda point: abs(point["bits"] - bits))
             scores[name] = bench.adapted(name, bits, near["knob"] * 2 ** (near["bits"] - bits))
@@ -292,7 +292,7 @@ def draw(curves: dict[str, dict[str, list[dict]]], out: Path) -> None:
 
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
     named = {"round to nearest": "#999999", "gptq, absmax": "#E69F00", "gptq": "#D55E00", "gptq_fisher": "#0072B2",
-             "gptq_trellis, 8 states": "#009E73", "gptq_fisher, per row": "#000000"}  # fmt: skip
+             "gptq_trellis": "#009E73", "gptq_fisher, per row": "#000000"}  # fmt: skip
     for number, name in enumerate(name for name in METHODS if "by hand" in name):
         for points in curves.values():
             axes.plot([p["bits"] for p in points.get(name, [])], [p["kl"] for p in points.get(name, [])], lw=0.7,
