@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from rate_distortion import Bench, bits_at
 
-from golfzoo_gptq.curves import CURVE, GROUP, damage_at
+from golfzoo_gptq.curves import CURVE, GROUP, balanced_steps, damage_at
 
 BEFORE, AFTER = "gptq_fisher, per row", "gptq_fisher"
 
@@ -50,8 +50,9 @@ def examine(bench: Bench, method: str, level: float) -> dict:
     state, groups = quantizer.dequantize(tensors, metadata), []
     for name in chosen if method == AFTER else ():
         rows, expected[name] = known[GROUP + name].long(), 0.0
+        steps_of_groups = balanced_steps(known, name, knob)
         for number, curve in enumerate(known[CURVE + name].double().numpy()):
-            step = chosen[name][rows == number][0].double().log2().numpy()
+            step = steps_of_groups[rows == number][0].double().log2().numpy()
             nats = float(damage_at(curve, step[None])[0])
             expected[name] += nats
             alone = torch.where((rows == number)[:, None], state[name].float(), bench.weights[name].float())
