@@ -62,8 +62,8 @@ class Fisher(Coded):
         return knob * (costs.mean().expand_as(costs) if self.config.per == "tensor" else costs).rsqrt()
 
     def gains(self, name: str, weight: Tensor, calibration: State, pivot: Tensor) -> Tensor:
-        """What makes up for errors in a layer's output is one more error where its rows are looked up. So of a tied
-        embedding's rows only those do that are seldom looked up for what they cost as outputs."""
+        """The share of each row's cost that comes through the layer's output, (rows,). What makes up for an error there
+        is one more error where the row is looked up, as a tied embedding's are."""
         through, looked_up = self._costs(name, weight, calibration, pivot)
         return (through + 1e-30) / (through + looked_up + 1e-30)
 
