@@ -252,13 +252,18 @@ def modules_of(record: Record, slots: Iterable[str]) -> list[str]:
     for slot in slots:
         target, options, kind = record.targets[slot], options_of(record.table(slot)), kind_of(slot)
         body, through = target.partition(":")[0], kind.through.partition(":")[0]
-        if kind.unless and hasattr(load_target(target)(namespace(options)), kind.unless):
+        if kind.unless and hasattr(_as_made(load_target(target), options), kind.unless):
             through = ""
         package = body.rpartition(".")[0]
         words = [value for value in options.values() if isinstance(value, str)]
         named = [f"{package}.{word}" for word in words if package and word.isidentifier()]
         modules += [body, *([through] if through else []), *filter(importlib.util.find_spec, named)]
     return modules
+
+
+def _as_made(target: Any, options: dict[str, Any]) -> Any:
+    """What has the attributes of a component: a class that makes it, which need not, or else the component."""
+    return target if isinstance(target, type) else target(namespace(options))
 
 
 def _escape(payload: bytes) -> bytes:
