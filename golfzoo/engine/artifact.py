@@ -3,8 +3,8 @@
     "GOLF"  version u8  crc32 u32 of all that follows  header length u16  header (JSON)  payload
 
 The header names the quantizer and the compressor and holds the quantizer's metadata. The payload is what the compressor
-makes of the quantizer's tensors. Their names, types and shapes are what the quantizer lays out for
-the record's architecture, so the length of everything is known before anything is decoded.
+makes of the quantizer's tensors. Their names, types and shapes are what the quantizer lays out for the record's
+architecture, so the length of everything is known before anything is decoded.
 """
 
 from __future__ import annotations

@@ -51,8 +51,8 @@ def _fitted(
         knob = fit_knob(first.estimate_at, knob, room, num_weights, emit, max(WINDOW, room // 256))
     knob = fit_knob(attempts.size_at, knob, room, num_weights, emit)
     seconds = time.perf_counter() - started
-    sizes = attempts.sizes + (first.sizes if first is not attempts else 0)
-    emit({"event": "note", "text": f"fit: {first.estimates} sizes estimated, {sizes} measured, in {seconds:.1f} s"})
+    text = f"fit: {first.estimates} sizes estimated, {attempts.sizes} measured, in {seconds:.1f} s"
+    emit({"event": "note", "text": text})
     fitted = attempts.at(knob)
     if "damage" in calibration:
         near = [first.estimate_at(at) for at in (knob, knob / FINER)]

@@ -43,11 +43,11 @@ def shorten_variables(module: ast.Module) -> None:
     known = {*dir(builtins), *itertools.chain.from_iterable(map(names_of, outside))} - {"_"}  # a session's last result
     as_text = any(isinstance(node, ast.ImportFrom) and node.module == "__future__" for node in module.body)
     for function in functions:
-        if not (as_text and any(map(_is_annotated, ast.walk(function)))):  # whose names stand in text
+        if not (as_text and any(map(is_annotated, ast.walk(function)))):  # whose names stand in text
             _shorten(function, known)
 
 
-def _is_annotated(node: ast.AST) -> bool:
+def is_annotated(node: ast.AST) -> bool:
     return bool(getattr(node, "annotation", None) or getattr(node, "returns", None))
 
 

@@ -10,7 +10,7 @@ import re
 import sys
 from typing import Any
 
-from golfzoo.shipping.renaming import names_of, shorten_variables
+from golfzoo.shipping.renaming import is_annotated, names_of, shorten_variables
 
 READ_SOURCE = {"getsource", "getsourcelines", "getcomments", "getblock", "findsource", "get_source", "linecache"}
 READ_DOCSTRINGS = {"__doc__", "getdoc", "doctest", "pydoc", "help", "co_consts", "cmd", "unittest"}
@@ -109,7 +109,7 @@ class _Stripper(ast.NodeTransformer):
         if self.runs_text:
             return node
         after = _mentioned(node)
-        annotated = any(getattr(each, "annotation", None) or getattr(each, "returns", None) for each in ast.walk(node))
+        annotated = any(map(is_annotated, ast.walk(node)))
         _drop_imports(node, "__future__", {"annotations"} if not annotated and "annotations" not in after else set())
         for source in _only_defining(node):
             _drop_imports(node, source, before - after)

@@ -41,16 +41,18 @@ def entropy(codes: Tensor) -> float:
 def row_shape(costs: Tensor, groups: Tensor) -> Tensor:
     """The ratio of every row's step to its group's, (rows,). Were the estimate right, a bit would buy the same in all
     rows of a group with all of it believed."""
-    mean = torch.zeros(int(groups.max()) + 1).index_add_(0, groups, costs) / torch.bincount(groups)
     tiny = 1e-6 * costs.mean() + 1e-30
-    return ((mean[groups] + tiny) / (costs + tiny)).pow(_TRUST / 2).clamp(1 / _APART, _APART)
+    return ((_mean_of_group(costs, groups) + tiny) / (costs + tiny)).pow(_TRUST / 2).clamp(1 / _APART, _APART)
 
 
 def group_steps(weight: Tensor, groups: Tensor, ratio: float) -> Tensor:
     """The step of every row's group, (rows,), at a ratio to the root mean square of its weights."""
-    num_groups = int(groups.max()) + 1
-    power = torch.zeros(num_groups).index_add_(0, groups, weight.square().mean(1))
-    return ratio * (power / torch.bincount(groups)).sqrt().clamp_min(1e-12)[groups]
+    return ratio * _mean_of_group(weight.square().mean(1), groups).sqrt().clamp_min(1e-12)
+
+
+def _mean_of_group(values: Tensor, groups: Tensor) -> Tensor:
+    """For every row the mean over its group, (rows,)."""
+    return (torch.zeros(int(groups.max()) + 1).index_add_(0, groups, values) / torch.bincount(groups))[groups]
 
 
 def knot_of(weight: Tensor, codes: Tensor, groups: Tensor, costs: Tensor, ratio: float) -> Tensor:
