@@ -103,15 +103,18 @@ def discover() -> Zoo:
     return Zoo(entries, sorted([*problems, *conflicts], key=lambda problem: (problem.plugin, problem.name)))
 
 
-def _load_plugins(manager: pluggy.PluginManager) -> tuple[dict[str, Any], list[Problem]]:
-    """Register what loads. Returns the distribution of each plugin that did, and the problems of the others."""
+def _load_plugins(manager: pluggy.PluginManager) -> tuple[dict[str, tuple[str, str]], list[Problem]]:
+    """Register what loads. Returns name and version of the distribution of each plugin that did, and the problems of
+    the others."""
     problems: list[Problem] = []
     points: dict[str, list[Any]] = {}
     for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
         points.setdefault(point.name, []).append(point)
+    # Each of the two reads the whole metadata anew, and one distribution may have many plugins.
+    known = {dist: (dist.name, dist.version) for dist in {point.dist for each in points.values() for point in each}}
     loaded = {}
     for name, owners in sorted(points.items()):
-        distribution = " and ".join(sorted(f"{point.dist.name} {point.dist.version}" for point in owners))
+        distribution = " and ".join(sorted(" ".join(known[point.dist]) for point in owners))
         if len(owners) > 1:
             # pluggy would keep whichever distribution is listed first and say nothing.
             problems.append(
@@ -129,28 +132,28 @@ def _load_plugins(manager: pluggy.PluginManager) -> tuple[dict[str, Any], list[P
                 manager.unregister(name=name)
             problems.append(Problem(name, distribution, _reason(error), details=traceback.format_exc()))
         else:
-            loaded[name] = owners[0].dist
+            loaded[name] = known[owners[0].dist]
     return loaded, problems
 
 
 def _collect_components(
-    manager: pluggy.PluginManager, loaded: dict[str, Any], problems: list[Problem]
+    manager: pluggy.PluginManager, loaded: dict[str, tuple[str, str]], problems: list[Problem]
 ) -> tuple[dict[tuple[str, str], Entry], list[Problem]]:
     """Call every hook of every plugin. Two components of one kind and name disable each other."""
     owners: dict[tuple[str, str], list[Entry]] = {}
     for hook, kind in HOOKS.items():
         for implementation in getattr(manager.hook, hook).get_hookimpls():
             plugin = implementation.plugin_name
-            distribution = loaded[plugin]
-            label = f"{distribution.name} {distribution.version}"
+            distribution, version = loaded[plugin]
             try:
                 components = _checked(implementation.function(), hook, kind)
             except Exception as error:
+                label = f"{distribution} {version}"
                 problems.append(Problem(plugin, label, _reason(error), details=traceback.format_exc()))
                 continue
             file = inspect.getsourcefile(implementation.function) or ""
             for component in components:
-                entry = Entry(component, plugin, distribution.name, distribution.version, file)
+                entry = Entry(component, plugin, distribution, version, file)
                 owners.setdefault((kind, component.name), []).append(entry)
     entries, conflicts = {}, []
     for (kind, name), rivals in owners.items():

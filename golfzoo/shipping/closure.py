@@ -27,7 +27,6 @@ from importlib.machinery import (
     SourcelessFileLoader,
 )
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -114,12 +113,18 @@ def _find_inside(name: str, folders: list[str]) -> ModuleSpec | None:
     namespace = ModuleSpec(name, None, is_package=True)
     namespace.submodule_search_locations = []
     for folder in folders:
-        spec = FileFinder(folder, *_LOADERS).find_spec(name)
+        spec = _finder(folder).find_spec(name)
         if spec is not None and spec.loader is not None:
             return spec
         if spec is not None:
             namespace.submodule_search_locations += spec.submodule_search_locations or []
     return namespace if namespace.submodule_search_locations else None
+
+
+@functools.cache
+def _finder(folder: str) -> FileFinder:
+    """What finds modules in a folder, and lists it anew only when it has changed."""
+    return FileFinder(folder, *_LOADERS)
 
 
 def _required(modules: Mapping[str, Path]) -> list[str]:
@@ -195,11 +200,16 @@ def _source_file(name: str, importer: str) -> Path:
     return Path(spec.origin)
 
 
+@functools.cache
+def _reads_files(source: bytes) -> bool:
+    return bool(names_in(ast.parse(source)) & READ_FILES)
+
+
 def _data_of(modules: dict[str, Path]) -> dict[str, Path]:
     """The files in the packages of plugins that are no modules, where a module that ships may read them."""
     roots = set()
     for name, path in modules.items():
-        if not name.startswith("golfzoo.") and names_in(ast.parse(read_bytes(path))) & READ_FILES:
+        if not name.startswith("golfzoo.") and _reads_files(read_bytes(path)):
             roots.add(name.partition(".")[0])
     data = {}
     for root in sorted(roots):
@@ -271,7 +281,7 @@ def is_installed_apart(package: str) -> bool:
 def _installed(path: tuple[str, ...]) -> _Installed:
     """`path` is sys.path: what is installed is looked up once for each."""
     points = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
-    distributions: dict[str, Any] = {point.dist.name: point.dist for point in points if point.dist}
+    distributions = {dist.name: dist for dist in {point.dist for point in points if point.dist}}
     projects = []
     for distribution in distributions.values():
         origin = json.loads(distribution.read_text("direct_url.json") or "{}")
