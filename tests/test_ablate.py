@@ -45,6 +45,7 @@ def test_values_are_split_at_commas(text, values):
     assert _parse_axis(text) == values
 
 
+@pytest.mark.slow
 def test_a_grid_trains_once_and_ends_in_a_table(here, golfzoo):
     status, output = golfzoo(*GRID, "--json")
     assert status == 0, output
@@ -142,6 +143,7 @@ LONG = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_differences_are_of_the_same_seed(here, golfzoo):
     """A cell whose first seed failed is compared with the record's run of the seed that it has."""
     status, output = golfzoo("ablate", "tiny.toml", "--vary", "quantizer.use=int6", "--seeds", "1,2", "--out", "grid")

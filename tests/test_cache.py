@@ -136,6 +136,7 @@ def test_a_stage_s_row_names_the_module_of_its_function():
         assert function.__module__ == f"golfzoo.engine.{STAGES[name].module}", name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -253,6 +254,7 @@ def test_an_edit_during_training_is_not_taken_for_what_ran(
     assert (status, "the code has changed since the run (echo_plugins_body)" in output) == (2, True)
 
 
+@pytest.mark.slow
 def test_a_grid_whose_code_is_edited_goes_on_with_the_old_and_keeps_nothing_under_the_new(
     own_cache, edited_in_training, tiny_record, tmp_path, golfzoo, new_process, monkeypatch
 ):

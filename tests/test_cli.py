@@ -112,6 +112,7 @@ def test_the_cpu_profile_is_laid_over_and_said_out_loud(golfzoo, monkeypatch):
     assert 'profile = "none"' in golfzoo("show", "records/baseline.toml", "--profile", "none")[1]
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_seen_enough_does_not_end_the_run(tiny_record, data_root, tmp_path):
     golfzoo = f"{sys.executable} -m golfzoo run {tiny_record} --out {tmp_path / 'run'}"
     command = golfzoo + " | head -1; exit ${PIPESTATUS[0]}"
@@ -121,6 +122,7 @@ def test_a_reader_that_has_seen_enough_does_not_end_the_run(tiny_record, data_ro
     assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "completed"
 
 
+@pytest.mark.slow
 def test_ctrl_c_after_the_last_table_does_not_fail_a_completed_run(tiny_record, data_root, tmp_path, golfzoo):
     code = (
         "import atexit, os, signal, sys\n"
@@ -142,6 +144,7 @@ def test_ctrl_c_after_the_last_table_does_not_fail_a_completed_run(tiny_record, 
     assert signal.getsignal(signal.SIGINT) is before, "a program that calls a command keeps its own Ctrl-C"
 
 
+@pytest.mark.slow
 def test_output_into_a_pipe_is_plain_lines(tiny_record, data_root, tmp_path):
     import os
 

@@ -13,6 +13,7 @@ def printed_commands(output):
     return [line.strip() for line in after.splitlines() if line.startswith("  ")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", [(), ("quantizer.use=int6", "quantizer.keep_numel=256", "adaptor.rank=4")])
 def test_what_a_run_says_to_try_next_works_as_printed(golfzoo, tiny_record, tmp_path, monkeypatch, overrides):
     monkeypatch.chdir(tmp_path)

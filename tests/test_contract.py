@@ -783,6 +783,7 @@ def test_an_adaptor_that_cannot_detach_is_found_before_training(exam):
     assert "cannot detach" in (outcome.folder / "traceback.txt").read_text()  # for who wrote it
 
 
+@pytest.mark.slow
 def test_an_adaptor_that_moves_the_model_does_not_hold(exam, monkeypatch):
     """With nothing learned, the model must compute exactly what it computed before: the run or verify says so."""
     exam.give("architecture", bigram())
@@ -1063,6 +1064,7 @@ AT_THE_TOP = "from .helper import LEVEL\n" + LEVELLED
 INSIDE = LEVELLED.replace("return zlib.compress", "from . import helper; LEVEL = helper.LEVEL; return zlib.compress")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", [AT_THE_TOP, INSIDE], ids=["at the top", "inside a method"])
 def test_editing_what_a_body_imports_recomputes(apart, source):
     """The sources of the code that a component uses are more than its own file."""
@@ -1096,6 +1098,7 @@ def test_a_component_with_another_target_is_another_component(apart, kind):
     assert other.scores == fresh.scores
 
 
+@pytest.mark.slow
 def test_another_version_of_a_plugins_dependency_recomputes(apart):
     """Results are kept under the versions of the libraries that they depend on."""
     apart.give("architecture", bigram())
@@ -1182,6 +1185,7 @@ if not self.training and len(input_ids) > 1:
 """
 
 
+@pytest.mark.slow
 def test_verify_lets_an_honest_stranger_pass(exam, monkeypatch):
     """Architecture, optimizer, quantizer and compressor of a foreign distribution: every probe holds."""
     fast = sgd(f"dict({ALL}, base_lr=5.0)")

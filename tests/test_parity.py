@@ -101,6 +101,7 @@ def run_engine(small, data_root, plan=None, **options):
     return setup.model.module, losses, events, result, clock
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tied", [True, False])
 def test_every_step_of_training_agrees(small, data_root, tied):
     """40 steps of 4 micro-steps, momentum and learning rate moving: each loss to 1e-3, as the contract says."""

@@ -121,6 +121,7 @@ OFTEN = "gptq_lite"
 BUT_FOR_ONE = [pytest.param(path.stem, marks=pytest.mark.slow) for path in RECORDS if path.stem != OFTEN]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [OFTEN, *BUT_FOR_ONE])
 def test_interrupted_and_resumed_it_ends_with_the_same_bits_and_is_taken_over(name, golfzoo, interrupted, tmp_path):
     command = ("run", *shrunk(record(name), adapts=False), "--out")
@@ -589,6 +590,7 @@ def weights(data_root, tmp_path_factory):
     return folder / "weights.safetensors"
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_the_weights_it_is_given(golfzoo, weights, tmp_path):
     torch.save(load_file(weights), tmp_path / "same.pt")
     trained = result_of(weights.parent)["stages"]["trained"]

@@ -133,6 +133,7 @@ def test_logits_in_every_phase(load, case):
         assert not torch.allclose(model(ids), expected, atol=1e-2), "phases differ"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", TRAININGS)
 def test_losses_and_averages_of_training(load, case, data_root, monkeypatch):
     monkeypatch.setenv("GOLFZOO_DATA", str(data_root))

@@ -210,6 +210,7 @@ class Reader(HTMLParser):
         self.text += data
 
 
+@pytest.mark.slow
 def test_the_page_has_every_section_and_stands_alone(page, runs):
     read = Reader(page)
     assert read.open == []
@@ -585,6 +586,7 @@ def test_labels_do_not_lie_over_each_other(here, tiny_run, count):
                 assert len(set(texts)) == len(texts)
 
 
+@pytest.mark.slow
 def test_two_points_make_no_curve(here, tiny_run, golfzoo):
     """A run that was scored before and after its training, and not between."""
     folder = here / "ends"
@@ -609,6 +611,7 @@ def test_two_points_make_no_curve(here, tiny_run, golfzoo):
     assert re.search(r"Validation score while training of #\d is not drawn", read.text)
 
 
+@pytest.mark.slow
 def test_what_other_sizes_would_lose_is_drawn_and_told(here, tiny_run, golfzoo):
     """Of a run that was resumed the last word on a size; what is no number is left out."""
     folder = here / "fitted"

@@ -201,6 +201,7 @@ def killed(start, left_alone, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(killed, left_alone, tmp_path, golfzoo):
     folder = shutil.copytree(killed, tmp_path / "run")
     first, last = sorted((folder / "checkpoints").glob("*.pt"))

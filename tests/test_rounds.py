@@ -360,6 +360,7 @@ def tiny(tmp_path):
 SGD = ("adaptor.use=sgd", "adaptor.chunk_tokens=512", "adaptor.seq_len=64", "eval.isolate_documents=false")
 
 
+@pytest.mark.slow
 def test_interrupted_in_a_review_and_resumed_it_ends_with_the_same_bits(golfzoo, tmp_path, monkeypatch):
     import json
 

@@ -229,6 +229,7 @@ def test_earlier_results_are_never_overwritten(tiny_run, golfzoo):
     assert (tiny_run / "result.json").read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tied", ["true", "false"])
 @pytest.mark.parametrize("quantizer", ["gptq", "gptq_fisher", "gptq_trellis"])
 def test_an_artifact_is_fitted_to_the_room(tiny_record, tmp_path, golfzoo, tied, quantizer):

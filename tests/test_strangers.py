@@ -824,6 +824,7 @@ def test_claims_that_are_none(here, honest_submission, tmp_path, attack):
 # ---- what reaches a terminal ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_texts_are_shown_as_texts(here, honest_run, run_folder, tmp_path):
     """A record's summary, names in a result, an ablation and an environment, and the name of a folder."""
     with_line("record", f"summary = {json.dumps(EVIL.replace(chr(127), ''))}")(run_folder / "record.toml")

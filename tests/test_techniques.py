@@ -504,6 +504,7 @@ def trained(load, corpus, data_root):
     return trained_
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", TRAININGS)
 def test_losses_of_training(trained, case):
     run, (*_, iterations, _, tolerance) = trained(case), TRAININGS[case]
@@ -514,6 +515,7 @@ def test_losses_of_training(trained, case):
     assert run.rates == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["Int6S", "Int5", "XSA4", "GPTQl"])
 def test_averaged_weights(trained, case):
     """What training leaves is the average: of its own weights to 1e-6, and of the oracle's. The last weights, of which
@@ -543,6 +545,7 @@ def test_averaged_weights(trained, case):
     assert any(not torch.equal(got[name], tensor) for name, tensor in renamed(run.states[-1], run.settings).items())
 
 
+@pytest.mark.slow
 def test_an_average_sees_the_old_multiplier_and_the_new_step(trained):
     run = trained("Int6S")
     iterations = len(run.losses)
@@ -552,6 +555,7 @@ def test_an_average_sees_the_old_multiplier_and_the_new_step(trained):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["MixQ", "QAT3x", "GPTQl, late QAT", "v5"])
 def test_quantization_aware_training_acts_from_the_step_that_it_should(trained, case):
     run = trained(case)

@@ -70,6 +70,7 @@ def test_a_clean_run_passes_every_probe(tiny_run, data_root):
         assert any(line[: len(probe.split()) + 1] == [*probe.split(), word] for line in words), probe
 
 
+@pytest.mark.slow
 def test_a_clean_submission_passes(packed, data_root):
     report = json.loads(call(data_root, "verify", packed, "--json").stdout)
     assert report["holds"]
@@ -215,6 +216,7 @@ class Cheat:
 """
 
 
+@pytest.mark.slow
 def test_an_honest_adaptor_that_learns_across_documents_passes(install, tmp_path, data_root):
     assert run_cheat(install, tmp_path, data_root, "adaptor", ACROSS_DOCUMENTS) == set()
 
@@ -243,6 +245,7 @@ def judge(install, tmp_path, tiny_run, zoo, body, adaptor, tables=None):
     return {verdict.probe: verdict for verdict in verdicts}, notes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("adaptor", "expected"),
     [
@@ -367,6 +370,7 @@ def test_an_adaptor_that_peeks_is_caught(install, tmp_path, data_root, ahead):
     assert "causality" in run_cheat(install, tmp_path, data_root, "adaptor", body)
 
 
+@pytest.mark.slow
 def test_an_architecture_that_looks_ahead_is_caught_by_causality(install, tmp_path, data_root):
     body = ARCHITECTURE.format(wants="", sees="torch.roll(x, -2, dims=1)", returns="self.lm_head(x)")
     assert "causality" in run_cheat(install, tmp_path, data_root, "architecture", body)
@@ -399,12 +403,14 @@ def test_an_architecture_can_neither_see_targets_nor_score_itself(install, tmp_p
     assert "train" not in events
 
 
+@pytest.mark.slow
 def test_whatever_a_model_returns_is_normalized(install, tmp_path, data_root):
     """Scaled or shifted, they are still logits: an honest, if strange, model."""
     body = ARCHITECTURE.format(wants="", sees="x", returns="0.7 * self.lm_head(x) - 40")
     assert run_cheat(install, tmp_path, data_root, "architecture", body) == set()
 
 
+@pytest.mark.slow
 def test_an_honest_foreign_architecture_passes(install, tmp_path, data_root):
     body = ARCHITECTURE.format(wants="", sees="x", returns="self.lm_head(x)")
     assert run_cheat(install, tmp_path, data_root, "architecture", body) == set()
@@ -419,6 +425,7 @@ def test_weights_kept_in_memory_are_of_no_use(install, tmp_path, data_root):
     assert stages["roundtrip"]["val_bpb"] > stages["trained"]["val_bpb"] + 0.1
 
 
+@pytest.mark.slow
 def test_weights_kept_in_a_file_are_out_of_reach(install, tmp_path, data_root):
     body = HOARDING_QUANTIZER.replace("KEEP", IN_A_FILE).replace("FILE", repr(str(tmp_path / "hoard.pickle")))
     names = run_cheat(install, tmp_path, data_root, "quantizer", body)
