@@ -97,15 +97,20 @@ def is_namespace(name: str) -> bool:
 
 
 def find(name: str) -> ModuleSpec | None:
-    """Where a module is; None where there is none, or no package that it could be in."""
-    root, *inner = name.split(".")
-    spec = importlib.util.find_spec(root)
-    for part in inner:
-        root = f"{root}.{part}"
-        if spec is None or spec.submodule_search_locations is None:
-            return None
-        spec = _find_inside(root, list(spec.submodule_search_locations))
-    return spec
+    """Where a module is; None where there is none, or no package that it could be in. Looked up once, as its source is
+    read once."""
+    return _find(name, tuple(sys.path))
+
+
+@functools.cache
+def _find(name: str, path: tuple[str, ...]) -> ModuleSpec | None:
+    package, _, module = name.rpartition(".")
+    if not package:
+        return importlib.util.find_spec(module)
+    spec = _find(package, path)
+    if spec is None or spec.submodule_search_locations is None:
+        return None
+    return _find_inside(name, list(spec.submodule_search_locations))
 
 
 def _find_inside(name: str, folders: list[str]) -> ModuleSpec | None:
@@ -113,18 +118,12 @@ def _find_inside(name: str, folders: list[str]) -> ModuleSpec | None:
     namespace = ModuleSpec(name, None, is_package=True)
     namespace.submodule_search_locations = []
     for folder in folders:
-        spec = _finder(folder).find_spec(name)
+        spec = FileFinder(folder, *_LOADERS).find_spec(name)
         if spec is not None and spec.loader is not None:
             return spec
         if spec is not None:
             namespace.submodule_search_locations += spec.submodule_search_locations or []
     return namespace if namespace.submodule_search_locations else None
-
-
-@functools.cache
-def _finder(folder: str) -> FileFinder:
-    """What finds modules in a folder, and lists it anew only when it has changed."""
-    return FileFinder(folder, *_LOADERS)
 
 
 def _required(modules: Mapping[str, Path]) -> list[str]:
