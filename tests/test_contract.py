@@ -600,6 +600,7 @@ def test_what_is_not_in_the_artifact_is_not_scored(exam, source):
     assert outcome.scores["final"] == pytest.approx(exam.score_of_artifact(outcome), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_verify_finds_a_memory(exam, monkeypatch):
     """A score that came of remembering the validation text does not hold."""
     exam.give("architecture", REMEMBERS)

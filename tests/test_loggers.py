@@ -209,6 +209,7 @@ def test_finish_is_called_when_a_run_fails(tiny_record, tmp_path, golfzoo):
     assert "the loss became" in result["error"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_finish_is_called_when_a_run_is_interrupted_and_a_resumed_one_is_told_the_rest(
     tiny_record, tmp_path, golfzoo, monkeypatch, number

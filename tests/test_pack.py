@@ -323,6 +323,7 @@ def test_over_the_limit_is_refused_with_what_weighs_most(tiny_run, tmp_path, gol
     assert "**Forced:**" in (tmp_path / "out" / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_seeds_and_code_must_be_the_run_s(tiny_run, tmp_path, golfzoo):
     record = (tiny_run / "record.toml").read_text().replace("seeds = []", "seeds = [1337, 7]")
     (tmp_path / "seeds.toml").write_text(record)

@@ -54,6 +54,7 @@ def model_of(load, case, *changes):  # noqa: F811
 # ---- against the oracle ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["3Layer", "9Hp"])
 def test_score_first_sgd_is_the_records(case, load, in_double):  # noqa: F811
     from golfzoo_sgd_ttt.adaptor import Sgd
