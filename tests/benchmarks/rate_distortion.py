@@ -282,6 +282,13 @@ def compare_adapted(bench: Bench, curves: dict[str, list[dict]], level: float) -
     return scores
 
 
+def drawn(points: list[dict]) -> tuple[list[float], list[float]]:
+    """Bits and KL of the points that are compared: a search may begin far off."""
+    near = [point for point in points if LEVELS[-1] / 1.4 < point["kl"] < LEVELS[0] * 1.4]
+    near.sort(key=lambda point: point["bits"])
+    return [point["bits"] for point in near], [point["kl"] for point in near]
+
+
 def draw(curves: dict[str, dict[str, list[dict]]], out: Path) -> None:
     try:
         import matplotlib.ticker
@@ -295,12 +302,13 @@ def draw(curves: dict[str, dict[str, list[dict]]], out: Path) -> None:
              "gptq_trellis": "#009E73", "gptq_fisher, per row": "#000000"}  # fmt: skip
     for number, name in enumerate(name for name in METHODS if "by hand" in name):
         for points in curves.values():
-            axes.plot([p["bits"] for p in points.get(name, [])], [p["kl"] for p in points.get(name, [])], lw=0.7,
-                      color="#D55E00", alpha=0.45, label="gptq, tuned by hand" if number == 0 else None)  # fmt: skip
+            axes.plot(*drawn(points.get(name, [])), lw=0.7, color="#D55E00", alpha=0.45,
+                      label="gptq, tuned by hand" if number == 0 else None)  # fmt: skip
     for name, color in named.items():
         for number, points in enumerate(curves.values()):
-            axes.plot([p["bits"] for p in points.get(name, [])], [p["kl"] for p in points.get(name, [])], "o-", ms=3,
-                      color=color, lw=1.4, label=name if number == 0 else None)  # fmt: skip
+            axes.plot(
+                *drawn(points.get(name, [])), "o-", ms=3, color=color, lw=1.4, label=name if number == 0 else None
+            )
     handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=4, frameon=False)
     axes.set(yscale="log", xlabel="bits per weight, as stored", ylabel="KL from the trained model, nats per token")
