@@ -60,3 +60,6 @@ def main() -> None:
     golfzoo run records/baseline.toml
     golfzoo run records/baseline.toml quantizer.use=int6 adaptor.use=none
     """
+    # Before torch is there. Threads that wait for each other spin, and beside another program that takes many times as
+    # long: a step of two threads on two busy cores, twice as long and more.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -35,6 +35,16 @@ def test_light_commands_do_not_import_torch(arguments, tiny_record):
     assert done.returncode == (2 if "train.sead=1" in arguments else 0)
 
 
+def test_threads_do_not_spin_unless_they_are_told_to():
+    code = (
+        "import os; from golfzoo.cli import main\ntry: main(['plugins'])\nfinally: print(os.environ['OMP_WAIT_POLICY'])"
+    )
+    for told, policy in ({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"):
+        inherited = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+        done = subprocess.run([sys.executable, "-c", code], env=inherited | told, capture_output=True, text=True)
+        assert done.stdout.splitlines()[-1] == policy
+
+
 def test_plugins_lists_components_with_their_origin(golfzoo):
     status, output = golfzoo("plugins")
     assert status == 0
