@@ -111,7 +111,9 @@ def _load_plugins(manager: pluggy.PluginManager) -> tuple[dict[str, tuple[str, s
     for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
         points.setdefault(point.name, []).append(point)
     # Each of the two reads the whole metadata anew, and one distribution may have many plugins.
-    known = {dist: (dist.name, dist.version) for dist in {point.dist for each in points.values() for point in each}}
+    known = {
+        dist: (str(dist.name), str(dist.version)) for dist in {point.dist for each in points.values() for point in each}
+    }
     loaded = {}
     for name, owners in sorted(points.items()):
         distribution = " and ".join(sorted(" ".join(known[point.dist]) for point in owners))

@@ -51,6 +51,13 @@ def test_a_foreign_plugin_is_found_the_same_way(install):
     assert (entry.plugin, entry.distribution, entry.version) == ("stored", "zoo-extra", "0.3")
 
 
+def test_metadata_without_a_version_hides_no_plugin(install, tmp_path):
+    install("zoo-extra", {"stored": GOOD.format(name="stored")})
+    (metadata,) = tmp_path.glob("site-zoo-extra/*.dist-info/METADATA")
+    metadata.write_text("Metadata-Version: 2.1\nName: zoo-extra\n")
+    assert discover().find("compressor", "stored").distribution == "zoo-extra"
+
+
 def test_two_plugins_of_one_name_disable_each_other(install):
     install("zoo-a", {"stored": GOOD.format(name="a")})
     install("zoo-b", {"stored": GOOD.format(name="b")})
