@@ -247,16 +247,17 @@ def measure_run(run: Path, out: Path, levels: list[float], methods: list[str], a
     """The curves of methods on a run's model. Kept in `out`, and what is there already is not measured again."""
     kept = out / f"{run.name}.json"
     found = json.loads(kept.read_text()) if kept.exists() else {"curves": {}}
-    curves, bench = found["curves"], None
+    curves, searched, bench = found["curves"], found.setdefault("searched", {}), None
     for name in methods:
         points = curves.get(name, [])
-        if all(surrounded(points, level) for level in levels):
+        if all(level in searched.get(name, []) or surrounded(points, level) for level in levels):
             continue
         bench, started = bench or Bench(run), time.perf_counter()
         kind = METHODS[name][0]
         like = [points for other, points in curves.items() if METHODS.get(other, ("",))[0] == kind and points]
         start = like[-1][-1]["knob"] if like else (4e-4 if kind in ("gptq_fisher", "gptq_trellis") else 0.6)
         curves[name] = points = bench.curve(name, levels, start)
+        searched[name] = levels  # not every method can be brought to every level
         shown = "  ".join(f"{bits_at(points, level):.3f} b at {level:g}" for level in levels)
         seconds = time.perf_counter() - started
         print(f"{run.name:8} {name:58} {shown}  ({len(points)} points, {seconds:.0f} s)", flush=True)
